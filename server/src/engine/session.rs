@@ -1,0 +1,2 @@
+//! One client's session: settings, transaction state, prepared statements' planning, execution.
+
