@@ -1,1 +1,19 @@
+//! Runs tasks near the data: sources and sinks, memory budgets, the executor process.
+//!
+//! An executor is given a plan cut at its exchanges, reads its inputs (Cassandra token ranges,
+//! Parquet files, shuffle output of earlier stages), and writes shuffle output that others fetch
+//! over Arrow Flight. It never parses SQL and knows no user or queue.
+//!
+//! In reading order:
+//!
+//! - [`cassandra`]: Apache Cassandra as a DataFusion source and sink; usable without the rest
+//! - [`codec`]: our own operators in plans that cross processes
+//! - [`config`]: the session configuration of plans that are cut into stages
+//! - [`process`]: an executor from start to stop
+//! - [`client_pool`]: its connections to other executors
 
+pub mod cassandra;
+pub mod client_pool;
+pub mod codec;
+pub mod config;
+pub mod process;

@@ -1,1 +1,16 @@
+//! From SQL text to plans: statements of our own, catalogs, and how large a plan's input is.
+//!
+//! The crate knows names and schemas; it runs nothing and knows no protocol, no session and no
+//! executor.
+//!
+//! In reading order:
+//!
+//! - [`statement`]: a client's text as statements, DataFusion's and ours
+//! - [`catalog`]: external tables, views and Cassandra catalogs, kept over restarts
+//! - [`size`]: how many bytes a physical plan will read
+//! - [`suggest`]: "did you mean"
 
+pub mod catalog;
+pub mod size;
+pub mod statement;
+pub mod suggest;

@@ -1,0 +1,22 @@
+//! The session configuration that coordinator and executors start from.
+
+use ballista_core::extension::SessionConfigExt;
+use datafusion::prelude::SessionConfig;
+
+/// Bytes of one message of the data plane.
+const MESSAGE_BYTES: usize = 64 * 1024 * 1024;
+
+/// The configuration for plans that are cut into stages.
+///
+/// On top of Ballista's restrictions (no dynamic filters or scalar-subquery operators across
+/// stages): hash joins instead of sort-merge joins, because they are several times faster when the
+/// build side fits, and the static planner, which recovers the lost output of a finished stage.
+pub fn cluster_session_config() -> SessionConfig {
+    SessionConfig::new_with_ballista()
+        .with_ballista_adaptive_query_planner(false)
+        .with_ballista_grpc_client_max_message_size(MESSAGE_BYTES)
+        .set_bool("datafusion.optimizer.prefer_hash_join", true)
+        .set_bool("datafusion.execution.parquet.pushdown_filters", false)
+        .set_str("ballista.client.io_retries_times", "5")
+        .set_str("ballista.client.io_retry_wait_time_ms", "200")
+}

@@ -1,0 +1,148 @@
+//! The catalog `sluice`: external tables and views, opened when a statement first names them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+
+use async_trait::async_trait;
+use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider, TableProviderFactory};
+use datafusion::datasource::listing_table_factory::ListingTableFactory;
+use datafusion::datasource::view::ViewTable;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::{DdlStatement, LogicalPlan, TableType};
+use tokio::sync::OnceCell;
+
+use super::definition::TableDefinition;
+use super::store::CatalogError;
+
+/// The state that statements of the catalog are planned with; set once when the store is built.
+pub(super) type PlanningState = Arc<OnceLock<SessionState>>;
+
+/// The catalog of what users created in Sluice itself.
+#[derive(Debug)]
+pub struct LocalCatalog {
+    schemas: RwLock<BTreeMap<String, Arc<dyn SchemaProvider>>>,
+}
+
+impl LocalCatalog {
+    /// A catalog without schemas.
+    pub fn new() -> Self {
+        Self { schemas: RwLock::default() }
+    }
+}
+
+impl Default for LocalCatalog {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl CatalogProvider for LocalCatalog {
+    fn schema_names(&self) -> Vec<String> {
+        self.schemas.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
+    fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
+        self.schemas.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    fn register_schema(&self, name: &str, schema: Arc<dyn SchemaProvider>) -> Result<Option<Arc<dyn SchemaProvider>>> {
+        Ok(self.schemas.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), schema))
+    }
+
+    fn deregister_schema(&self, name: &str, _cascade: bool) -> Result<Option<Arc<dyn SchemaProvider>>> {
+        Ok(self.schemas.write().unwrap_or_else(PoisonError::into_inner).remove(name))
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    definition: TableDefinition,
+    provider: Arc<OnceCell<Arc<dyn TableProvider>>>,
+}
+
+/// A schema of the catalog `sluice`.
+#[derive(Debug)]
+pub struct LocalSchema {
+    tables: RwLock<BTreeMap<String, Entry>>,
+    state: PlanningState,
+}
+
+impl LocalSchema {
+    pub(super) fn new(state: PlanningState) -> Self {
+        Self { tables: RwLock::default(), state }
+    }
+
+    /// Adds or replaces a table that will be opened when it is first named.
+    pub(super) fn insert(&self, name: String, definition: TableDefinition) {
+        let entry = Entry { definition, provider: Arc::default() };
+        self.tables.write().unwrap_or_else(PoisonError::into_inner).insert(name, entry);
+    }
+
+    /// Takes a table away; tells whether it was there.
+    pub(super) fn remove(&self, name: &str) -> bool {
+        self.tables.write().unwrap_or_else(PoisonError::into_inner).remove(name).is_some()
+    }
+
+    /// What the name was created as.
+    pub fn definition(&self, name: &str) -> Option<TableDefinition> {
+        self.entry(name).map(|entry| entry.definition)
+    }
+
+    fn entry(&self, name: &str) -> Option<Entry> {
+        self.tables.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+}
+
+#[async_trait]
+impl SchemaProvider for LocalSchema {
+    fn table_names(&self) -> Vec<String> {
+        self.tables.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        let Some(entry) = self.entry(name) else { return Ok(None) };
+        let state = self.state.get().ok_or_else(|| DataFusionError::Internal("no planning state".to_owned()))?;
+        let provider = entry.provider.get_or_try_init(|| open(state, &entry.definition)).await?;
+        Ok(Some(provider.clone()))
+    }
+
+    async fn table_type(&self, name: &str) -> Result<Option<TableType>> {
+        Ok(self.entry(name).map(|entry| match entry.definition {
+            TableDefinition::External { .. } => TableType::Base,
+            TableDefinition::View { .. } => TableType::View,
+        }))
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.entry(name).is_some()
+    }
+}
+
+/// Plans the statement that made a table, and opens its files.
+pub(super) async fn open(state: &SessionState, definition: &TableDefinition) -> Result<Arc<dyn TableProvider>> {
+    let statement = state.sql_to_statement(definition.sql(), &datafusion::config::Dialect::PostgreSQL)?;
+    let plan = state.statement_to_plan(statement).await?;
+    match plan {
+        LogicalPlan::Ddl(DdlStatement::CreateExternalTable(command)) => {
+            for location in &command.locations {
+                check_location(location)?;
+            }
+            ListingTableFactory::new().create(state, &command).await
+        }
+        LogicalPlan::Ddl(DdlStatement::CreateView(view)) => {
+            Ok(Arc::new(ViewTable::new(view.input.as_ref().clone(), view.definition.clone())))
+        }
+        other => Err(DataFusionError::Internal(format!("{} does not define a table", other.display()))),
+    }
+}
+
+/// DataFusion takes a folder that is not there for an empty table; a user wants to know.
+fn check_location(location: &str) -> Result<()> {
+    let path = location.strip_prefix("file://").unwrap_or(location);
+    if path.contains("://") || path.contains(['*', '?', '[']) || Path::new(path).exists() {
+        return Ok(());
+    }
+    Err(DataFusionError::External(Box::new(CatalogError::NoSuchFile(path.to_owned()))))
+}

@@ -1,0 +1,54 @@
+//! How many bytes a physical plan will read.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::datasource::physical_plan::FileScanConfig;
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::physical_plan::ExecutionPlan;
+use sluice_executor::cassandra::CassandraScanExec;
+
+/// What a plan reads.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct InputSize {
+    /// Bytes of files, and of Cassandra tables as their nodes estimate them; `None` where nothing is known.
+    pub bytes: Option<u64>,
+    /// Whether files are decoded. Files of users are decoded in executors only, because a hostile
+    /// one can take its process down.
+    pub reads_files: bool,
+}
+
+/// Adds up the leaves of `plan`.
+///
+/// A file counts with the ranges that the plan reads of it, before row groups are pruned. A leaf
+/// that tells nothing makes the whole unknown.
+pub fn input_size(plan: &Arc<dyn ExecutionPlan>) -> InputSize {
+    let mut size = InputSize { bytes: Some(0), reads_files: false };
+    add(plan, &mut size);
+    size
+}
+
+fn add(plan: &Arc<dyn ExecutionPlan>, size: &mut InputSize) {
+    if let Some(scan) = plan.downcast_ref::<CassandraScanExec>() {
+        size.bytes = size.bytes.zip(scan.estimated_bytes()).map(|(sum, bytes)| sum.saturating_add(bytes));
+        return;
+    }
+    if let Some(source) = plan.downcast_ref::<DataSourceExec>() {
+        let source: &dyn Any = source.data_source().as_ref();
+        if let Some(files) = source.downcast_ref::<FileScanConfig>() {
+            size.reads_files = true;
+            let bytes = files.file_groups.iter().flat_map(|group| group.iter()).map(|file| match &file.range {
+                Some(range) => range.end.saturating_sub(range.start).max(0) as u64,
+                None => file.object_meta.size,
+            });
+            size.bytes = size.bytes.map(|sum| sum.saturating_add(bytes.sum()));
+        } else if !source.is::<MemorySourceConfig>() {
+            size.bytes = None;
+        }
+        return;
+    }
+    for child in plan.children() {
+        add(child, size);
+    }
+}

@@ -1,0 +1,261 @@
+//! Starting the scheduler, submitting and cancelling jobs.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use ballista_core::ConfigProducer;
+use ballista_core::JobId;
+use ballista_core::config::TaskSchedulingPolicy;
+use ballista_core::error::BallistaError;
+use ballista_core::serde::protobuf::{JobStatus, PartitionLocation, executor_status, job_status};
+use ballista_scheduler::cluster::memory::InMemoryJobState;
+use ballista_scheduler::cluster::{BallistaCluster, ClusterState, JobState};
+use ballista_scheduler::config::SchedulerConfig;
+use ballista_scheduler::scheduler_process::{create_scheduler, start_grpc_service_with_listener};
+use ballista_scheduler::scheduler_server::{SchedulerServer, SessionBuilder};
+use datafusion::error::DataFusionError;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::prelude::SessionContext;
+use datafusion_proto::physical_plan::PhysicalExtensionCodec;
+use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+use super::stages::{StageSummary, summarize};
+use super::state::{LocalityClusterState, PreferredHosts};
+
+/// Seconds without a heartbeat after which an executor is taken for lost and its work runs again.
+pub const EXECUTOR_TIMEOUT_SECONDS: u64 = 20;
+/// Seconds between two looks at the heartbeats.
+const EXPIRE_INTERVAL_SECONDS: u64 = 2;
+/// Seconds for which a finished job's stages can still be looked at.
+const FINISHED_JOB_STATE_SECONDS: u64 = 600;
+/// Status messages of one job that may wait for the reader; a later status replaces what was missed.
+const STATUS_BUFFER: usize = 64;
+/// Bytes of one gRPC message between coordinator and executors; plans with many files are large.
+pub const GRPC_MESSAGE_BYTES: u32 = 64 * 1024 * 1024;
+
+/// What went wrong between the coordinator and its executors.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// The scheduler's address could not be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen { address: SocketAddr, source: std::io::Error },
+    /// The plan could not be cut into stages or handed to the scheduler.
+    #[error("{0}")]
+    Plan(#[from] DataFusionError),
+    /// Ballista's scheduler refused or broke.
+    #[error("{0}")]
+    Scheduler(String),
+    /// The job ran and failed, on every attempt that it was given.
+    #[error("{0}")]
+    JobFailed(String),
+    /// The job was cancelled.
+    #[error("the job was cancelled")]
+    Cancelled,
+    /// The job's status channel closed: the scheduler is shutting down.
+    #[error("the scheduler stopped before the job ended")]
+    Stopped,
+}
+
+impl From<BallistaError> for ClusterError {
+    fn from(error: BallistaError) -> Self {
+        match error {
+            BallistaError::Cancelled => Self::Cancelled,
+            BallistaError::DataFusionError(error) => Self::Plan(*error),
+            other => Self::Scheduler(other.to_string()),
+        }
+    }
+}
+
+/// How to start the scheduler.
+pub struct SchedulerOptions {
+    /// The address to listen on for executors; port 0 takes a free one.
+    pub address: SocketAddr,
+    /// The host name or address by which executors reach the scheduler.
+    pub external_host: String,
+    /// Encodes the plan nodes of our own for executors.
+    pub codec: Arc<dyn PhysicalExtensionCodec>,
+    /// Makes the configuration that sessions on the scheduler start from.
+    pub config_producer: ConfigProducer,
+    /// Makes the state of sessions on the scheduler.
+    pub session_builder: SessionBuilder,
+    /// Where the partitions of a stage would like to run.
+    pub preferred_hosts: PreferredHosts,
+}
+
+/// Ballista's scheduler, running in this process.
+pub struct Scheduler {
+    server: SchedulerServer<LogicalPlanNode, PhysicalPlanNode>,
+    cluster_state: Arc<LocalityClusterState>,
+    job_state: Arc<dyn JobState>,
+    address: SocketAddr,
+}
+
+/// An executor as the scheduler sees it.
+#[derive(Debug, Clone, Serialize)]
+pub struct ExecutorSummary {
+    /// The executor's id, new at each of its starts.
+    pub executor_id: String,
+    /// The host name or address that it registered with.
+    pub host: String,
+    /// Port of its data plane.
+    pub port: u16,
+    /// Vcores it offers.
+    pub total_vcores: u32,
+    /// Vcores that no task holds.
+    pub free_vcores: u32,
+    /// `active` or `terminating`.
+    pub state: &'static str,
+    /// Seconds since the Unix epoch of its last heartbeat.
+    pub last_heartbeat_s: u64,
+}
+
+/// A job that was handed to the scheduler.
+pub struct Job {
+    id: JobId,
+    status: mpsc::Receiver<JobStatus>,
+}
+
+impl Job {
+    /// The scheduler's name for the job.
+    pub fn id(&self) -> &JobId {
+        &self.id
+    }
+
+    /// Waits for the job's end and returns where the partitions of its result lie.
+    pub async fn finished(&mut self) -> Result<Vec<PartitionLocation>, ClusterError> {
+        while let Some(status) = self.status.recv().await {
+            match status.status {
+                Some(job_status::Status::Successful(done)) => return Ok(done.partition_location),
+                Some(job_status::Status::Failed(failed)) if failed.error == "Cancelled" => {
+                    return Err(ClusterError::Cancelled);
+                }
+                Some(job_status::Status::Failed(failed)) => return Err(ClusterError::JobFailed(failed.error)),
+                Some(job_status::Status::Queued(_) | job_status::Status::Running(_)) | None => {}
+            }
+        }
+        Err(ClusterError::Stopped)
+    }
+}
+
+impl Scheduler {
+    /// Listens for executors and starts scheduling.
+    pub async fn start(options: SchedulerOptions) -> Result<Arc<Self>, ClusterError> {
+        let listener = TcpListener::bind(options.address)
+            .await
+            .map_err(|source| ClusterError::Listen { address: options.address, source })?;
+        let address =
+            listener.local_addr().map_err(|source| ClusterError::Listen { address: options.address, source })?;
+        let cluster_state = Arc::new(LocalityClusterState::new(options.preferred_hosts));
+        let job_state: Arc<dyn JobState> = Arc::new(InMemoryJobState::new(
+            options.external_host.clone(),
+            options.session_builder.clone(),
+            options.config_producer.clone(),
+        ));
+        let cluster = BallistaCluster::new(cluster_state.clone(), job_state.clone());
+        let config = SchedulerConfig {
+            external_host: options.external_host,
+            bind_host: address.ip().to_string(),
+            bind_port: address.port(),
+            scheduling_policy: TaskSchedulingPolicy::PushStaged,
+            executor_timeout_seconds: EXECUTOR_TIMEOUT_SECONDS,
+            expire_dead_executor_interval_seconds: EXPIRE_INTERVAL_SECONDS,
+            no_executors_grace_period_seconds: 3 * EXECUTOR_TIMEOUT_SECONDS,
+            // Results are removed when their reader is done with them, however slow it is.
+            finished_job_data_clean_up_interval_seconds: 0,
+            finished_job_state_clean_up_interval_seconds: FINISHED_JOB_STATE_SECONDS,
+            grpc_server_max_decoding_message_size: GRPC_MESSAGE_BYTES,
+            grpc_server_max_encoding_message_size: GRPC_MESSAGE_BYTES,
+            grpc_client_max_message_size: GRPC_MESSAGE_BYTES,
+            override_physical_codec: Some(options.codec),
+            override_config_producer: Some(options.config_producer),
+            override_session_builder: Some(options.session_builder),
+            ..SchedulerConfig::default()
+        };
+        let server = create_scheduler(cluster, Arc::new(config)).await?;
+        let serving = server.clone();
+        tokio::spawn(async move {
+            if let Err(error) = start_grpc_service_with_listener(listener, serving).await {
+                tracing::error!(%error, "the scheduler's gRPC service stopped");
+            }
+        });
+        Ok(Arc::new(Self { server, cluster_state, job_state, address }))
+    }
+
+    /// The address that executors register at.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Cuts `plan` into stages and runs them. The job goes on until it ends or is cancelled by [`Self::cancel`].
+    pub async fn submit(
+        &self,
+        name: &str,
+        context: Arc<SessionContext>,
+        plan: Arc<dyn ExecutionPlan>,
+    ) -> Result<Job, ClusterError> {
+        let (sender, status) = mpsc::channel(STATUS_BUFFER);
+        let id = self.server.submit_physical_plan(name, context, plan, Some(sender)).await?;
+        Ok(Job { id, status })
+    }
+
+    /// Stops the job's tasks and drops its shuffle files.
+    pub async fn cancel(&self, job_id: &JobId) -> Result<(), ClusterError> {
+        Ok(self.server.cancel_job(job_id.clone()).await?)
+    }
+
+    /// Removes what a finished job left on the executors' disks.
+    pub fn release(&self, job_id: &JobId) {
+        self.server.state.executor_manager.clean_up_job_data(job_id.clone());
+    }
+
+    /// The stages of a running or recently finished job.
+    pub async fn stages(&self, job_id: &JobId) -> Vec<StageSummary> {
+        let running = self.server.state.task_manager.get_running_job_cache();
+        if let Some(job) = running.get(job_id) {
+            return summarize(&*job.execution_graph.read().await);
+        }
+        match self.job_state.get_execution_graph(job_id).await {
+            Ok(Some(graph)) => summarize(&graph),
+            Ok(None) | Err(_) => Vec::new(),
+        }
+    }
+
+    /// Every executor that has registered and not been lost.
+    pub async fn executors(&self) -> Vec<ExecutorSummary> {
+        let vcores = self.cluster_state.vcores().await;
+        let mut executors: Vec<ExecutorSummary> = self
+            .cluster_state
+            .registered_executor_metadata()
+            .await
+            .into_iter()
+            .map(|metadata| {
+                let heartbeat = self.cluster_state.get_executor_heartbeat(&metadata.id);
+                let terminating = heartbeat
+                    .as_ref()
+                    .and_then(|h| h.status.as_ref())
+                    .and_then(|s| s.status.as_ref())
+                    .is_some_and(|s| matches!(s, executor_status::Status::Terminating(_)));
+                let (free_vcores, total_vcores) = vcores.get(&metadata.id).copied().unwrap_or_default();
+                ExecutorSummary {
+                    executor_id: metadata.id,
+                    host: metadata.host,
+                    port: metadata.port,
+                    total_vcores,
+                    free_vcores,
+                    state: if terminating { "terminating" } else { "active" },
+                    last_heartbeat_s: heartbeat.map_or(0, |h| h.timestamp),
+                }
+            })
+            .collect();
+        executors.sort_by(|a, b| a.executor_id.cmp(&b.executor_id));
+        executors
+    }
+
+    /// Vcores of all executors together.
+    pub async fn total_vcores(&self) -> u32 {
+        self.cluster_state.vcores().await.values().map(|(_, total)| total).sum()
+    }
+}
