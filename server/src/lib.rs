@@ -1,1 +1,16 @@
+//! The service: sessions, protocols, configuration, command line.
+//!
+//! In reading order:
+//!
+//! - [`engine`]: the one engine under every front end
+//! - [`pg`]: the PostgreSQL wire protocol
+//! - [`flight`]: Arrow Flight SQL
+//! - [`http`]: the web page and metrics
+//! - [`cli`]: the command line and configuration
 
+pub mod cli;
+pub mod engine;
+pub mod flight;
+pub mod http;
+pub mod pg;
+pub mod pgcatalog;

@@ -64,11 +64,12 @@ pub struct CatalogStore {
 }
 
 impl CatalogStore {
-    /// Reads what was created before. `configured` catalogs come from the configuration file, are not
-    /// written down, and win over created ones of the same name.
+    /// Reads what was created before. `configured` catalogs and tables come from the configuration file,
+    /// are not written down, and win over created ones of the same name.
     pub fn open(
         path: PathBuf,
         configured: impl IntoIterator<Item = (String, CatalogDefinition)>,
+        configured_tables: impl IntoIterator<Item = (String, TableDefinition)>,
     ) -> Result<Self, CatalogError> {
         let definitions =
             Definitions::read(&path).map_err(|source| CatalogError::Store { path: path.clone(), source })?;
@@ -76,12 +77,16 @@ impl CatalogStore {
         let local = Arc::new(LocalCatalog::new());
         let state: PlanningState = Arc::new(OnceLock::new());
         list.register_catalog(DEFAULT_CATALOG.to_owned(), local.clone());
-        add_schema(&local, DEFAULT_SCHEMA, &state)?;
+        let public = add_schema(&local, DEFAULT_SCHEMA, &state)?;
         for (schema_name, tables) in &definitions.schemas {
-            let schema = add_schema(&local, schema_name, &state)?;
+            let schema =
+                if schema_name == DEFAULT_SCHEMA { public.clone() } else { add_schema(&local, schema_name, &state)? };
             for (name, table) in tables {
                 schema.insert(name.clone(), table.clone());
             }
+        }
+        for (name, table) in configured_tables {
+            public.insert(name, table);
         }
         for (name, definition) in definitions.catalogs.clone().into_iter().chain(configured) {
             list.register_catalog(name, connect(&definition)?);

@@ -1,2 +1,825 @@
-//! One client's session: settings, transaction state, prepared statements' planning, execution.
+//! One client's session: from a statement's text to its result.
 
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::time::Duration;
+
+use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::CatalogProviderList;
+use datafusion::common::ParamValues;
+use datafusion::common::metadata::ScalarAndMetadata;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::logical_expr::{LogicalPlan, TableType};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::scalar::ScalarValue;
+use datafusion::sql::parser::Statement as DfStatement;
+use sluice_planner::catalog::{DEFAULT_CATALOG, DEFAULT_SCHEMA};
+use sluice_planner::statement::{self, Show, Statement, StatementKind};
+use sluice_planner::suggest::nearest;
+
+use super::error::{EngineError, SqlState};
+use super::query::{QueryControl, QueryHandle, QueryRecord, QueryResult, StopReason};
+use super::settings::{Settings, Target};
+use super::{Engine, context_over, ddl, explain, run};
+
+/// Statements prepared with SQL's PREPARE that one session may hold.
+const NOTICES_KEPT: usize = 100;
+
+/// The protocol that a session came over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// The PostgreSQL wire protocol.
+    Postgres,
+    /// Arrow Flight SQL.
+    FlightSql,
+    /// Sluice itself.
+    Internal,
+}
+
+/// Who opens a session, and how.
+#[derive(Debug, Clone)]
+pub struct SessionOptions {
+    /// The user's name.
+    pub user: String,
+    /// The catalog to start in; one that does not exist is ignored unless it was asked for by name.
+    pub database: Option<String>,
+    /// The client's name for itself.
+    pub application_name: Option<String>,
+    /// Where the client is.
+    pub client_address: Option<String>,
+    /// The protocol it speaks.
+    pub protocol: Protocol,
+    /// Settings of the start-up message.
+    pub startup_settings: Vec<(String, String)>,
+}
+
+/// PostgreSQL's transaction states. Statements take effect at once; a block groups them for clients' sake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransactionStatus {
+    /// Outside of a block.
+    Idle,
+    /// Inside of a block.
+    InTransaction,
+    /// Inside of a block in which a statement failed.
+    Failed,
+}
+
+/// Something a client should know that is not an error.
+#[derive(Debug, Clone)]
+pub struct Notice {
+    /// `NOTICE` or `WARNING`.
+    pub severity: &'static str,
+    /// Its class.
+    pub state: SqlState,
+    /// What there is to know.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+/// A table for metadata calls.
+#[derive(Debug, Clone)]
+pub struct TableInfo {
+    /// Its columns.
+    pub schema: SchemaRef,
+    /// `BASE TABLE` or `VIEW`.
+    pub table_type: &'static str,
+    /// Names of the primary key's columns; empty if there is none.
+    pub primary_key: Vec<String>,
+}
+
+/// A statement that has been planned.
+pub struct Prepared {
+    /// The statement.
+    pub statement: Statement,
+    /// Columns of its rows; none if it returns no rows.
+    pub schema: SchemaRef,
+    /// Types of `$1`, `$2`, ...
+    pub parameter_types: Vec<DataType>,
+    /// Whether it returns rows, if only none.
+    pub returns_rows: bool,
+    pub(super) plan: Option<LogicalPlan>,
+}
+
+/// A client's session.
+pub struct Session {
+    id: String,
+    user: String,
+    client_address: Option<String>,
+    protocol: Protocol,
+    engine: Arc<Engine>,
+    context: SessionContext,
+    settings: Mutex<Settings>,
+    transaction: RwLock<TransactionStatus>,
+    notices: Mutex<Vec<Notice>>,
+    running: Mutex<Vec<Weak<QueryRecord>>>,
+    database: RwLock<String>,
+    requested_database: Option<String>,
+    /// DataFusion settings that the client changed, for the plans of both kinds.
+    overrides: Mutex<HashMap<String, String>>,
+}
+
+impl Session {
+    pub(super) fn new(engine: Arc<Engine>, options: SessionOptions) -> Self {
+        let id = uuid::Uuid::now_v7().to_string();
+        let context = context_over(&engine.server_state, &id, engine.server_state.config().clone());
+        let mut startup = options.startup_settings;
+        if let Some(name) = options.application_name {
+            startup.push(("application_name".to_owned(), name));
+        }
+        Self {
+            id,
+            settings: Mutex::new(Settings::new(&options.user, &startup)),
+            user: options.user,
+            client_address: options.client_address,
+            protocol: options.protocol,
+            engine,
+            context,
+            transaction: RwLock::new(TransactionStatus::Idle),
+            notices: Mutex::default(),
+            running: Mutex::default(),
+            database: RwLock::new(DEFAULT_CATALOG.to_owned()),
+            requested_database: options.database,
+            overrides: Mutex::default(),
+        }
+    }
+
+    /// Moves to the catalog that the client asked for.
+    ///
+    /// Clients send their user's name when they have nothing to ask for, so that an unknown name
+    /// only means the default.
+    pub(super) fn finish_opening(&self) -> Result<(), EngineError> {
+        if let Some(name) = &self.requested_database
+            && self.engine.catalogs.list().catalog(name).is_some()
+        {
+            self.use_catalog(name, None)?;
+        }
+        Ok(())
+    }
+
+    /// The session's id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The session's user.
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// The catalog that names without one are looked up in.
+    pub fn database(&self) -> String {
+        self.database.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Where the client is, if it came over the network.
+    pub fn client_address(&self) -> Option<&str> {
+        self.client_address.as_deref()
+    }
+
+    /// The protocol that the session came over.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// The session's own DataFusion context.
+    pub fn context(&self) -> &SessionContext {
+        &self.context
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// The statements of a client's text.
+    pub fn parse(&self, sql: &str) -> Result<Vec<Statement>, EngineError> {
+        Ok(statement::parse(sql)?)
+    }
+
+    /// Plans a statement without running it. `parameter_types` are what the client declared.
+    pub async fn prepare(
+        &self,
+        statement: Statement,
+        parameter_types: &[Option<DataType>],
+    ) -> Result<Arc<Prepared>, EngineError> {
+        let offset = statement.offset;
+        self.prepare_inner(statement, parameter_types).await.map_err(|error| match error.position {
+            // Positions within the statement become positions in the whole text.
+            Some(position) if error.state != SqlState::SYNTAX_ERROR => error.at(position + offset),
+            _ => error,
+        })
+    }
+
+    async fn prepare_inner(
+        &self,
+        statement: Statement,
+        parameter_types: &[Option<DataType>],
+    ) -> Result<Arc<Prepared>, EngineError> {
+        let (plan, schema, returns_rows, types) = match &statement.kind {
+            StatementKind::Sql(sql) if !ddl::is_ours(sql) => {
+                let plan = self.plan(sql).await?;
+                let types = parameter_types_of(&plan, parameter_types)?;
+                let (schema, returns_rows) = result_schema(&plan, &types)?;
+                (Some(plan), schema, returns_rows, types)
+            }
+            StatementKind::Explain { statement: inner, .. } => {
+                if let StatementKind::Sql(sql) = &inner.kind
+                    && !ddl::is_ours(sql)
+                {
+                    self.plan(sql).await?;
+                }
+                (None, explain::schema(), true, Vec::new())
+            }
+            StatementKind::Show(show) => (None, show_schema(show), true, Vec::new()),
+            StatementKind::ShowSetting(name) => (None, setting_schema(name), true, Vec::new()),
+            _ => (None, Arc::new(Schema::empty()), false, Vec::new()),
+        };
+        Ok(Arc::new(Prepared { statement, schema, parameter_types: types, returns_rows, plan }))
+    }
+
+    /// Runs a planned statement. A statement without rows has run to its end when this returns.
+    pub async fn execute(
+        self: &Arc<Self>,
+        prepared: &Prepared,
+        parameters: Vec<ScalarValue>,
+    ) -> Result<QueryHandle, EngineError> {
+        if self.transaction_status() == TransactionStatus::Failed && !prepared.statement.is_transaction_end() {
+            return Err(EngineError::new(
+                SqlState::FAILED_TRANSACTION,
+                "current transaction is aborted, commands ignored until end of transaction block",
+            ));
+        }
+        if parameters.len() < prepared.parameter_types.len() {
+            return Err(EngineError::new(
+                SqlState::PROTOCOL_VIOLATION,
+                format!("the statement takes {} parameters, {} were given", prepared.parameter_types.len(), parameters.len()),
+            ));
+        }
+        let record = QueryRecord::new(&self.user, &prepared.statement.text);
+        self.track(&record);
+        let _timeout = self.start_timeout(&record);
+        let result = tokio::select! {
+            biased;
+            result = self.execute_kind(prepared, parameters, &record) => result,
+            () = record.control.stopped() => Err(record.control.error()),
+        };
+        match result {
+            Ok(result) => {
+                if matches!(result, QueryResult::Command { .. }) {
+                    record.ended(None);
+                }
+                let schema = match &result {
+                    QueryResult::Rows(stream) => stream.schema(),
+                    QueryResult::Command { .. } => Arc::new(Schema::empty()),
+                };
+                Ok(QueryHandle { id: record.id.clone(), schema, result })
+            }
+            Err(error) => {
+                record.ended(Some(&error));
+                Err(error)
+            }
+        }
+    }
+
+    async fn execute_kind(
+        self: &Arc<Self>,
+        prepared: &Prepared,
+        parameters: Vec<ScalarValue>,
+        record: &Arc<QueryRecord>,
+    ) -> Result<QueryResult, EngineError> {
+        let statement = &prepared.statement;
+        match &statement.kind {
+            StatementKind::Sql(sql) => {
+                self.engine.queries.add(record.clone());
+                if ddl::is_ours(sql) {
+                    return ddl::execute(self, statement, sql, record).await;
+                }
+                let Some(plan) = prepared.plan.clone() else {
+                    return Err(EngineError::new(SqlState::INTERNAL, "a statement without a plan"));
+                };
+                let plan = bind(plan, &prepared.parameter_types, parameters)?;
+                run::execute(self, plan, statement.tag, record).await
+            }
+            StatementKind::Explain { analyze, verbose, format, statement: inner } => {
+                self.engine.queries.add(record.clone());
+                explain::execute(self, inner, *analyze, *verbose, *format, record).await
+            }
+            StatementKind::Show(show) => self.show(show),
+            StatementKind::ShowSetting(name) => self.show_setting(name),
+            other => self.execute_session_statement(other, statement.tag).await,
+        }
+    }
+
+    async fn execute_session_statement(&self, kind: &StatementKind, tag: &str) -> Result<QueryResult, EngineError> {
+        match kind {
+            StatementKind::Set { name, value: Some(value) } => self.set_setting(name, value)?,
+            StatementKind::Set { name, value: None } => match self.with_settings(|s| s.reset(name)) {
+                Ok(()) => {}
+                Err(_) if name.starts_with("datafusion.") => self.reset_override(name)?,
+                Err(error) => return Err(error),
+            },
+            StatementKind::Reset(Some(name)) if name.starts_with("datafusion.") => self.reset_override(name)?,
+            StatementKind::Reset(Some(name)) => self.with_settings(|s| s.reset(name))?,
+            StatementKind::Reset(None) => self.reset_all(),
+            StatementKind::DiscardAll => {
+                if tag == "DISCARD ALL" {
+                    self.reset_all();
+                }
+            }
+            StatementKind::Deallocate(name) => {
+                return Err(EngineError::new(
+                    SqlState::UNDEFINED_PREPARED_STATEMENT,
+                    format!("prepared statement \"{name}\" does not exist"),
+                ));
+            }
+            StatementKind::Use { catalog, schema } => self.use_names(catalog, schema.as_deref())?,
+            StatementKind::Begin => {
+                if self.transaction_status() == TransactionStatus::Idle {
+                    self.set_transaction(TransactionStatus::InTransaction);
+                } else {
+                    self.warn(SqlState::ACTIVE_TRANSACTION, "there is already a transaction in progress");
+                }
+            }
+            StatementKind::Commit | StatementKind::Rollback => {
+                let failed = self.transaction_status() == TransactionStatus::Failed;
+                if self.transaction_status() == TransactionStatus::Idle {
+                    self.warn(SqlState::NO_TRANSACTION, "there is no transaction in progress");
+                }
+                self.set_transaction(TransactionStatus::Idle);
+                let tag = if failed { "ROLLBACK" } else { tag };
+                return Ok(command(tag));
+            }
+            StatementKind::Savepoint => {
+                if self.transaction_status() == TransactionStatus::Failed {
+                    self.set_transaction(TransactionStatus::InTransaction);
+                }
+            }
+            StatementKind::CreateCatalog { .. } | StatementKind::DropCatalog { .. } | StatementKind::RefreshCatalog { .. } => {
+                ddl::execute_catalog(self, kind).await?;
+            }
+            StatementKind::Sql(_) | StatementKind::Explain { .. } | StatementKind::Show(_) | StatementKind::ShowSetting(_) => {
+                return Err(EngineError::new(SqlState::INTERNAL, "not a statement of the session"));
+            }
+        }
+        Ok(command(tag))
+    }
+
+    /// A DataFusion plan of a statement, with a hint where a name is not known.
+    pub(super) async fn plan(&self, sql: &DfStatement) -> Result<LogicalPlan, EngineError> {
+        self.context.state().statement_to_plan(sql.clone()).await.map_err(|error| {
+            let position = error.diagnostic().and_then(|d| d.span).map(|span| span.start.column as usize);
+            let mut error = self.suggest_table(EngineError::from(error));
+            if error.position.is_none() {
+                error.position = position;
+            }
+            error
+        })
+    }
+
+    fn suggest_table(&self, error: EngineError) -> EngineError {
+        if error.state != SqlState::UNDEFINED_TABLE || error.hint.is_some() {
+            return error;
+        }
+        let Some(full) = error.message.split('"').nth(1) else { return error };
+        let parts: Vec<&str> = full.split('.').collect();
+        let [.., catalog, schema, table] = parts.as_slice() else { return error };
+        let list = self.engine.catalogs.list();
+        let catalogs = list.catalog_names();
+        let Some(provider) = list.catalog(catalog) else {
+            return match nearest(catalog, catalogs.iter().map(String::as_str)) {
+                Some(near) => error.with_hint(format!("there is no catalog \"{catalog}\"; did you mean \"{near}\"?")),
+                None => error,
+            };
+        };
+        let schemas = provider.schema_names();
+        let Some(schema_provider) = provider.schema(schema) else {
+            return match nearest(schema, schemas.iter().map(String::as_str)) {
+                Some(near) => error.with_hint(format!("there is no schema \"{schema}\"; did you mean \"{catalog}.{near}.{table}\"?")),
+                None => error.with_hint(format!("catalog \"{catalog}\" has no schema \"{schema}\"")),
+            };
+        };
+        let tables = schema_provider.table_names();
+        match nearest(table, tables.iter().map(String::as_str)) {
+            Some(near) => error.with_hint(format!("did you mean \"{catalog}.{schema}.{near}\"?")),
+            None => error,
+        }
+    }
+
+    /// The configuration for plans that are cut into stages, with the client's changes.
+    pub(super) fn cluster_config(&self) -> Result<SessionConfig, EngineError> {
+        let mut config = self.engine.cluster_state.config().clone();
+        for (key, value) in self.overrides.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            config.options_mut().set(key, value)?;
+        }
+        Ok(config)
+    }
+
+    /// The state of the transaction block.
+    pub fn transaction_status(&self) -> TransactionStatus {
+        *self.transaction.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Marks the block as failed, if there is one.
+    pub fn fail_transaction(&self) {
+        if self.transaction_status() == TransactionStatus::InTransaction {
+            self.set_transaction(TransactionStatus::Failed);
+        }
+    }
+
+    fn set_transaction(&self, status: TransactionStatus) {
+        *self.transaction.write().unwrap_or_else(PoisonError::into_inner) = status;
+    }
+
+    /// Notices since the last call.
+    pub fn take_notices(&self) -> Vec<Notice> {
+        std::mem::take(&mut *self.notices.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Tells the client something.
+    pub(super) fn notice(&self, message: impl Into<String>) {
+        self.push_notice(Notice { severity: "NOTICE", state: SqlState("00000"), message: message.into(), hint: None });
+    }
+
+    fn warn(&self, state: SqlState, message: impl Into<String>) {
+        self.push_notice(Notice { severity: "WARNING", state, message: message.into(), hint: None });
+    }
+
+    fn push_notice(&self, notice: Notice) {
+        let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
+        if notices.len() < NOTICES_KEPT {
+            notices.push(notice);
+        }
+    }
+
+    fn with_settings<T>(&self, f: impl FnOnce(&mut Settings) -> T) -> T {
+        f(&mut self.settings.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A setting's value; `None` if there is no such setting.
+    pub fn setting(&self, name: &str) -> Option<String> {
+        self.with_settings(|s| s.get(name))
+    }
+
+    /// A numeric setting's value.
+    pub(super) fn setting_number(&self, name: &str) -> u64 {
+        self.with_settings(|s| s.number(name))
+    }
+
+    /// Every setting with its value and description.
+    pub fn settings(&self) -> Vec<(String, String, String)> {
+        self.with_settings(|s| s.all())
+    }
+
+    /// Sets a setting for this session.
+    pub fn set_setting(&self, name: &str, value: &str) -> Result<(), EngineError> {
+        if name.eq_ignore_ascii_case("transaction_characteristics") {
+            return Ok(());
+        }
+        match self.with_settings(|s| s.set(name, value))? {
+            Target::DataFusion => {
+                let key = name.to_lowercase();
+                let state = self.context.state_ref();
+                state.write().config_mut().options_mut().set(&key, value)?;
+                self.overrides.lock().unwrap_or_else(PoisonError::into_inner).insert(key, value.to_owned());
+            }
+            Target::Own if name.eq_ignore_ascii_case("search_path") => self.follow_search_path(value),
+            Target::Own if name.eq_ignore_ascii_case("timezone") => {
+                let state = self.context.state_ref();
+                state.write().config_mut().options_mut().execution.time_zone = Some(value.to_owned());
+            }
+            Target::Own => {}
+        }
+        Ok(())
+    }
+
+    /// The first schema of the path that exists becomes the default schema.
+    fn follow_search_path(&self, path: &str) {
+        let catalog = self.engine.catalogs.list().catalog(&self.database());
+        let first = path
+            .split(',')
+            .map(|part| part.trim().trim_matches('"'))
+            .find(|part| catalog.as_ref().is_some_and(|catalog| catalog.schema(part).is_some()));
+        if let Some(schema) = first {
+            let state = self.context.state_ref();
+            state.write().config_mut().options_mut().catalog.default_schema = schema.to_owned();
+        }
+    }
+
+    fn reset_override(&self, name: &str) -> Result<(), EngineError> {
+        let key = name.to_lowercase();
+        let default = self.engine.server_state.config_options().entries().into_iter().find(|entry| entry.key == key);
+        match default.and_then(|entry| entry.value) {
+            Some(value) => self.set_setting(&key, &value)?,
+            None => return Err(EngineError::new(SqlState::UNDEFINED_OBJECT, format!("unrecognized configuration parameter \"{name}\""))),
+        }
+        self.overrides.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        Ok(())
+    }
+
+    fn reset_all(&self) {
+        self.with_settings(Settings::reset_all);
+        let names: Vec<String> = self.overrides.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
+        for name in names {
+            // The names were set before, so that they are known.
+            let _ = self.reset_override(&name);
+        }
+    }
+
+    /// Settings that PostgreSQL reports to clients and that changed since the last call.
+    pub fn take_reported_settings(&self) -> Vec<(String, String)> {
+        self.with_settings(Settings::take_reported)
+    }
+
+    /// `USE a.b`, or `USE a` for a catalog, or else for a schema of the current catalog.
+    fn use_names(&self, first: &str, second: Option<&str>) -> Result<(), EngineError> {
+        let list = self.engine.catalogs.list();
+        if second.is_none() && list.catalog(first).is_none() {
+            let database = self.database();
+            if list.catalog(&database).is_some_and(|catalog| catalog.schema(first).is_some()) {
+                return self.use_catalog(&database, Some(first));
+            }
+        }
+        self.use_catalog(first, second)
+    }
+
+    fn use_catalog(&self, name: &str, schema: Option<&str>) -> Result<(), EngineError> {
+        let list = self.engine.catalogs.list();
+        let Some(catalog) = list.catalog(name) else {
+            let names = list.catalog_names();
+            let error = EngineError::new(SqlState::UNDEFINED_CATALOG, format!("catalog \"{name}\" does not exist"));
+            return Err(match nearest(name, names.iter().map(String::as_str)) {
+                Some(near) => error.with_hint(format!("did you mean \"{near}\"?")),
+                None => error,
+            });
+        };
+        let schema = match schema {
+            Some(schema) if catalog.schema(schema).is_none() => {
+                return Err(EngineError::new(SqlState::UNDEFINED_SCHEMA, format!("schema \"{name}.{schema}\" does not exist")));
+            }
+            Some(schema) => schema.to_owned(),
+            None => DEFAULT_SCHEMA.to_owned(),
+        };
+        let state = self.context.state_ref();
+        let mut state = state.write();
+        let options = state.config_mut().options_mut();
+        options.catalog.default_catalog = name.to_owned();
+        options.catalog.default_schema = schema;
+        *self.database.write().unwrap_or_else(PoisonError::into_inner) = name.to_owned();
+        Ok(())
+    }
+
+    /// The schema that names without one are looked up in.
+    pub fn current_schema(&self) -> String {
+        self.context.state_ref().read().config_options().catalog.default_schema.clone()
+    }
+
+    /// Stops whatever runs in this session.
+    pub fn cancel(&self) {
+        for record in self.running.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade) {
+            if record.is_running() {
+                record.control.stop(StopReason::User);
+            }
+        }
+    }
+
+    fn track(&self, record: &Arc<QueryRecord>) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.retain(|record| record.upgrade().is_some_and(|record| record.is_running()));
+        running.push(Arc::downgrade(record));
+    }
+
+    /// Stops the query when `statement_timeout` has passed, its rows' way to the client included.
+    fn start_timeout(&self, record: &Arc<QueryRecord>) -> Option<()> {
+        let timeout_ms = self.setting_number("statement_timeout");
+        if timeout_ms == 0 {
+            return None;
+        }
+        let record = Arc::downgrade(record);
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(timeout_ms)).await;
+            if let Some(record) = record.upgrade().filter(|record| record.is_running()) {
+                record.control.stop(StopReason::Timeout);
+            }
+        });
+        Some(())
+    }
+
+    /// Every catalog's name.
+    pub fn catalog_names(&self) -> Vec<String> {
+        self.engine.catalogs.list().catalog_names()
+    }
+
+    /// The names of a catalog's schemas; none if there is no such catalog.
+    pub fn schema_names(&self, catalog: &str) -> Vec<String> {
+        let mut names = self.engine.catalogs.list().catalog(catalog).map_or_else(Vec::new, |c| c.schema_names());
+        names.sort();
+        names
+    }
+
+    /// The names of a schema's tables; none if there is no such schema.
+    pub fn table_names(&self, catalog: &str, schema: &str) -> Vec<String> {
+        let provider = self.engine.catalogs.list().catalog(catalog).and_then(|c| c.schema(schema));
+        let mut names = provider.map_or_else(Vec::new, |s| s.table_names());
+        names.sort();
+        names
+    }
+
+    /// A table's columns and key; `None` if there is no such table.
+    pub async fn table_info(&self, catalog: &str, schema: &str, table: &str) -> Result<Option<TableInfo>, EngineError> {
+        let Some(provider) = self.engine.catalogs.list().catalog(catalog).and_then(|c| c.schema(schema)) else {
+            return Ok(None);
+        };
+        let Some(table) = provider.table(table).await? else { return Ok(None) };
+        let schema = table.schema();
+        let mut key: Vec<(usize, usize, String)> = schema
+            .fields()
+            .iter()
+            .filter_map(|field| {
+                let rank = match field.metadata().get("cassandra.kind").map(String::as_str) {
+                    Some("partition_key") => 0,
+                    Some("clustering") => 1,
+                    _ => return None,
+                };
+                let position = field.metadata().get("cassandra.position").and_then(|p| p.parse().ok()).unwrap_or(0);
+                Some((rank, position, field.name().clone()))
+            })
+            .collect();
+        key.sort();
+        let table_type = match table.table_type() {
+            TableType::View => "VIEW",
+            TableType::Base | TableType::Temporary => "BASE TABLE",
+        };
+        Ok(Some(TableInfo { schema, table_type, primary_key: key.into_iter().map(|(_, _, name)| name).collect() }))
+    }
+
+    fn show(&self, show: &Show) -> Result<QueryResult, EngineError> {
+        let schema = show_schema(show);
+        let columns: Vec<Vec<String>> = match show {
+            Show::Catalogs => vec![self.catalog_names()],
+            Show::Schemas { catalog } => {
+                let catalog = catalog.clone().unwrap_or_else(|| self.database());
+                self.must_have_catalog(&catalog)?;
+                vec![self.schema_names(&catalog)]
+            }
+            Show::Tables { catalog, schema } => self.list_tables(catalog.as_deref(), schema.as_deref())?,
+        };
+        Ok(QueryResult::Rows(rows_of_text(schema, columns)?))
+    }
+
+    fn list_tables(&self, catalog: Option<&str>, schema: Option<&str>) -> Result<Vec<Vec<String>>, EngineError> {
+        let database = self.database();
+        // SHOW TABLES FROM x: a schema of this catalog, or else a whole catalog.
+        let (catalog, schema) = match (catalog, schema) {
+            (Some(catalog), schema) => (catalog.to_owned(), schema),
+            (None, Some(name)) if !self.schema_names(&database).iter().any(|s| s == name) => {
+                self.must_have_catalog(name)?;
+                (name.to_owned(), None)
+            }
+            (None, schema) => (database, schema),
+        };
+        self.must_have_catalog(&catalog)?;
+        let schemas = match schema {
+            Some(schema) => vec![schema.to_owned()],
+            None => self.schema_names(&catalog),
+        };
+        let hidden = ["information_schema", "pg_catalog", "system"];
+        let mut columns = vec![Vec::new(), Vec::new(), Vec::new()];
+        for name in schemas.iter().filter(|s| schema.is_some() || !hidden.contains(&s.as_str())) {
+            for table in self.table_names(&catalog, name) {
+                columns[0].push(catalog.clone());
+                columns[1].push(name.clone());
+                columns[2].push(table);
+            }
+        }
+        Ok(columns)
+    }
+
+    fn must_have_catalog(&self, name: &str) -> Result<(), EngineError> {
+        if self.engine.catalogs.list().catalog(name).is_some() {
+            return Ok(());
+        }
+        Err(EngineError::new(SqlState::UNDEFINED_CATALOG, format!("catalog \"{name}\" does not exist")))
+    }
+
+    fn show_setting(&self, name: &str) -> Result<QueryResult, EngineError> {
+        let schema = setting_schema(name);
+        if name.eq_ignore_ascii_case("all") {
+            let all = self.settings();
+            let columns = vec![
+                all.iter().map(|(name, _, _)| name.clone()).collect(),
+                all.iter().map(|(_, value, _)| value.clone()).collect(),
+                all.iter().map(|(_, _, description)| description.clone()).collect(),
+            ];
+            return Ok(QueryResult::Rows(rows_of_text(schema, columns)?));
+        }
+        let value = match self.setting(name) {
+            Some(value) => value,
+            None => {
+                let state = self.context.state_ref();
+                let entries = state.read().config_options().entries();
+                let found = entries.into_iter().find(|entry| entry.key.eq_ignore_ascii_case(name));
+                found
+                    .ok_or_else(|| EngineError::new(SqlState::UNDEFINED_OBJECT, format!("unrecognized configuration parameter \"{name}\"")))?
+                    .value
+                    .unwrap_or_default()
+            }
+        };
+        Ok(QueryResult::Rows(rows_of_text(schema, vec![vec![value]])?))
+    }
+
+    pub(super) fn control(record: &Arc<QueryRecord>) -> Arc<QueryControl> {
+        record.control.clone()
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.cancel();
+        self.engine.session_count.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+pub(super) fn command(tag: &str) -> QueryResult {
+    QueryResult::Command { tag: tag.to_owned(), rows_affected: None }
+}
+
+fn text_schema(names: &[&str]) -> SchemaRef {
+    Arc::new(Schema::new(names.iter().map(|name| Field::new(*name, DataType::Utf8, false)).collect::<Vec<_>>()))
+}
+
+fn show_schema(show: &Show) -> SchemaRef {
+    match show {
+        Show::Catalogs => text_schema(&["catalog_name"]),
+        Show::Schemas { .. } => text_schema(&["schema_name"]),
+        Show::Tables { .. } => text_schema(&["table_catalog", "table_schema", "table_name"]),
+    }
+}
+
+fn setting_schema(name: &str) -> SchemaRef {
+    if name.eq_ignore_ascii_case("all") { text_schema(&["name", "setting", "description"]) } else { text_schema(&[name]) }
+}
+
+/// Rows of text columns, all of one length.
+pub(super) fn rows_of_text(schema: SchemaRef, columns: Vec<Vec<String>>) -> Result<SendableRecordBatchStream, EngineError> {
+    let arrays: Vec<ArrayRef> = columns.into_iter().map(|c| Arc::new(StringArray::from(c)) as ArrayRef).collect();
+    let batch = RecordBatch::try_new(schema.clone(), arrays).map_err(datafusion::error::DataFusionError::from)?;
+    Ok(Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter([Ok(batch)]))))
+}
+
+/// Types by position: what the client declared, else what the plan tells, else text.
+fn parameter_types_of(plan: &LogicalPlan, declared: &[Option<DataType>]) -> Result<Vec<DataType>, EngineError> {
+    let inferred = plan.get_parameter_types()?;
+    let mut count = declared.len();
+    for name in inferred.keys() {
+        let index = name.trim_start_matches('$').parse::<usize>().map_err(|_| {
+            EngineError::new(SqlState::SYNTAX_ERROR, format!("parameter \"{name}\" has no number: write $1, $2, ..."))
+        })?;
+        count = count.max(index);
+    }
+    if count > usize::from(u16::MAX) {
+        return Err(EngineError::new(SqlState::LIMIT_EXCEEDED, format!("{count} parameters are more than 65535")));
+    }
+    Ok((0..count)
+        .map(|index| {
+            let told = inferred.get(&format!("${}", index + 1)).cloned().flatten();
+            declared.get(index).cloned().flatten().or(told).unwrap_or(DataType::Utf8)
+        })
+        .collect())
+}
+
+/// The columns of a plan's rows. DML and DDL return none.
+fn result_schema(plan: &LogicalPlan, types: &[DataType]) -> Result<(SchemaRef, bool), EngineError> {
+    match plan {
+        LogicalPlan::Dml(_) | LogicalPlan::Ddl(_) | LogicalPlan::Copy(_) => return Ok((Arc::new(Schema::empty()), false)),
+        LogicalPlan::Statement(datafusion::logical_expr::Statement::Execute(_)) => {}
+        LogicalPlan::Statement(_) => return Ok((Arc::new(Schema::empty()), false)),
+        _ => {}
+    }
+    if types.is_empty() {
+        return Ok((Arc::new(plan.schema().as_arrow().clone()), true));
+    }
+    // Typed nulls in the parameters' places give expressions over them their types.
+    let nulls = types.iter().map(ScalarValue::try_new_null).collect::<Result<Vec<_>, _>>()?;
+    let bound = plan.clone().replace_params_with_values(&param_values(nulls))?;
+    Ok((Arc::new(bound.schema().as_arrow().clone()), true))
+}
+
+fn param_values(values: Vec<ScalarValue>) -> ParamValues {
+    ParamValues::List(values.into_iter().map(ScalarAndMetadata::from).collect())
+}
+
+fn bind(plan: LogicalPlan, types: &[DataType], parameters: Vec<ScalarValue>) -> Result<LogicalPlan, EngineError> {
+    if types.is_empty() {
+        return Ok(plan);
+    }
+    let values = parameters
+        .into_iter()
+        .zip(types)
+        .map(|(value, data_type)| if value.data_type() == *data_type { Ok(value) } else { value.cast_to(data_type) })
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(plan.replace_params_with_values(&param_values(values))?)
+}

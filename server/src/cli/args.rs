@@ -1,0 +1,169 @@
+//! Commands and flags. A flag wins over its environment variable, and both win over the TOML file.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Ask ad-hoc SQL questions that join live Apache Cassandra tables with Parquet files.
+///
+/// Start the service with `sluice serve`, then connect: psql -h localhost -p 5433
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the whole service in this process: coordinator, executors and all protocols
+    Serve(ServeArgs),
+    /// Run the coordinator of a cluster: protocols, planning, scheduling; executors join over the network
+    Coordinator(CoordinatorArgs),
+    /// Run an executor that joins a coordinator
+    Executor(ExecutorArgs),
+    /// Send SQL to a running service, or open a prompt
+    Sql(SqlArgs),
+    /// Write TPC-H sample data as Parquet, one file per table
+    SampleData(SampleDataArgs),
+}
+
+/// What `serve` and `coordinator` share.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ServiceArgs {
+    /// TOML file with any of these settings, catalogs and tables [default: ./sluice.toml if it is there]
+    #[arg(long, env = "SLUICE_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where catalogs and scratch files are kept [default: sluice in the user's data folder]
+    #[arg(long, env = "SLUICE_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Address to listen on; only loopback is allowed without authentication [default: 127.0.0.1]
+    #[arg(long, env = "SLUICE_BIND", value_name = "ADDRESS")]
+    pub bind: Option<IpAddr>,
+    /// Port for psql, JDBC and other PostgreSQL clients [default: 5433]
+    #[arg(long, env = "SLUICE_PG_PORT", value_name = "N")]
+    pub pg_port: Option<u16>,
+    /// Port for Arrow Flight SQL [default: 50051]
+    #[arg(long, env = "SLUICE_FLIGHT_PORT", value_name = "N")]
+    pub flight_port: Option<u16>,
+    /// Port for the web page and metrics [default: 8080]
+    #[arg(long, env = "SLUICE_HTTP_PORT", value_name = "N")]
+    pub http_port: Option<u16>,
+    /// Memory for queries in this process, such as 4GB [default: half of the machine's]
+    #[arg(long, env = "SLUICE_MEMORY", value_name = "SIZE")]
+    pub memory: Option<String>,
+    /// Sessions at a time [default: 500]
+    #[arg(long, env = "SLUICE_MAX_CONNECTIONS", value_name = "N")]
+    pub max_connections: Option<usize>,
+    /// Seconds that running queries get to end on shutdown [default: 30]
+    #[arg(long, env = "SLUICE_GRACE_SECONDS", value_name = "N")]
+    pub grace_seconds: Option<u64>,
+    /// Listen on addresses that others can reach although nobody is asked for a password
+    #[arg(long, env = "SLUICE_INSECURE")]
+    pub insecure: bool,
+}
+
+/// Flags of `sluice serve`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ServeArgs {
+    /// Settings shared with the coordinator.
+    #[command(flatten)]
+    pub service: ServiceArgs,
+    /// Executors in this process [default: 3]
+    #[arg(long, env = "SLUICE_EXECUTORS", value_name = "N")]
+    pub executors: Option<usize>,
+    /// Tasks that each executor runs at a time [default: the machine's cores shared among the executors]
+    #[arg(long, env = "SLUICE_VCORES", value_name = "N")]
+    pub vcores: Option<usize>,
+}
+
+/// Flags of `sluice coordinator`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct CoordinatorArgs {
+    /// Settings shared with `serve`.
+    #[command(flatten)]
+    pub service: ServiceArgs,
+    /// Port that executors join at [default: 50050]
+    #[arg(long, env = "SLUICE_SCHEDULER_PORT", value_name = "N")]
+    pub scheduler_port: Option<u16>,
+    /// Name or address by which executors reach this process [default: the bind address]
+    #[arg(long, env = "SLUICE_EXTERNAL_HOST", value_name = "HOST")]
+    pub external_host: Option<String>,
+}
+
+/// Flags of `sluice executor`.
+#[derive(Debug, Clone, Args)]
+pub struct ExecutorArgs {
+    /// The coordinator's scheduler, as HOST:PORT
+    #[arg(long, env = "SLUICE_COORDINATOR", value_name = "HOST:PORT", default_value = "127.0.0.1:50050")]
+    pub coordinator: String,
+    /// Name or address of this machine; Cassandra nodes of the same name count as local
+    #[arg(long, env = "SLUICE_HOST", value_name = "HOST", default_value = "127.0.0.1")]
+    pub host: String,
+    /// Address to listen on [default: the host if it is an address, else 127.0.0.1]
+    #[arg(long, env = "SLUICE_BIND", value_name = "ADDRESS")]
+    pub bind: Option<IpAddr>,
+    /// Where shuffle and spill files are kept while queries run [default: sluice in the user's data folder]
+    #[arg(long, env = "SLUICE_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Tasks at a time [default: the machine's cores]
+    #[arg(long, env = "SLUICE_VCORES", value_name = "N")]
+    pub vcores: Option<usize>,
+    /// Memory for tasks, such as 4GB [default: half of the machine's]
+    #[arg(long, env = "SLUICE_MEMORY", value_name = "SIZE")]
+    pub memory: Option<String>,
+    /// Seconds that running tasks get to end on shutdown
+    #[arg(long, env = "SLUICE_GRACE_SECONDS", value_name = "N", default_value_t = 30)]
+    pub grace_seconds: u64,
+    /// Listen on an address that others can reach although peers are not authenticated
+    #[arg(long, env = "SLUICE_INSECURE")]
+    pub insecure: bool,
+}
+
+/// Flags of `sluice sql`.
+#[derive(Debug, Clone, Args)]
+pub struct SqlArgs {
+    /// Where the service runs
+    #[arg(long, env = "SLUICE_SQL_HOST", default_value = "127.0.0.1")]
+    pub host: String,
+    /// Its port for PostgreSQL clients
+    #[arg(long, env = "SLUICE_PG_PORT", default_value_t = 5433)]
+    pub port: u16,
+    /// The user to connect as
+    #[arg(long, env = "SLUICE_USER", default_value = "sluice")]
+    pub user: String,
+    /// The catalog to start in
+    #[arg(long, default_value = "sluice")]
+    pub database: String,
+    /// Run these statements and exit; without it a prompt opens
+    #[arg(short = 'c', long = "command", value_name = "SQL")]
+    pub command: Option<String>,
+    /// How rows are written
+    #[arg(long, value_enum, default_value_t = OutputFormat::Table)]
+    pub format: OutputFormat,
+}
+
+/// How rows are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// A table for people
+    Table,
+    /// Comma-separated values with a header
+    Csv,
+    /// One JSON object a row
+    Json,
+}
+
+/// Flags of `sluice sample-data`.
+#[derive(Debug, Clone, Args)]
+pub struct SampleDataArgs {
+    /// TPC-H scale factor: 1 is about 6 million order lines
+    #[arg(long, default_value_t = 0.1, value_name = "F")]
+    pub scale_factor: f64,
+    /// Folder to write to
+    #[arg(long, value_name = "DIR")]
+    pub output_dir: PathBuf,
+}

@@ -1,0 +1,55 @@
+//! The command line of `sluice`: configuration, roles, client, sample data.
+//!
+//! - [`args`]: commands and flags; a flag wins over its environment variable
+//! - [`config`]: the TOML file, over which both win
+//! - [`serve`]: the roles of the service
+//! - [`sql`]: a client to a running service
+//! - [`sample_data`]: TPC-H as Parquet
+
+pub mod args;
+pub mod config;
+pub mod sample_data;
+pub mod serve;
+pub mod sql;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+
+/// Runs the command line; the exit code is 0 on success, 1 on a failure, 2 on wrong usage.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("SLUICE_LOG")
+                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,sluice_server=info")),
+        )
+        .with_writer(std::io::stderr)
+        .init();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&format!("cannot start: {error}")),
+    };
+    let result = runtime.block_on(async {
+        match cli.command {
+            Command::Serve(args) => serve::serve(args).await,
+            Command::Coordinator(args) => serve::coordinator(args).await,
+            Command::Executor(args) => serve::executor(args).await,
+            Command::Sql(args) => sql::run(args).await,
+            Command::SampleData(args) => sample_data::run(&args),
+        }
+    });
+    // Tasks that are still blocked on a disk or a peer must not hold the process.
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => failed(&message),
+    }
+}
+
+fn failed(message: &str) -> ExitCode {
+    eprintln!("sluice: {message}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,201 @@
+//! The roles of the service, from start to a drained stop.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use sluice_executor::process::{ExecutorOptions, RunningExecutor};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::args::{CoordinatorArgs, ExecutorArgs, ServeArgs};
+use super::config::{ServiceConfig, check_bind, default_data_dir, memory};
+use crate::engine::{Cluster, Engine, EngineOptions};
+use crate::flight::FlightOptions;
+use crate::http::HttpOptions;
+use crate::pg::PgOptions;
+
+/// How long an executor waits before it tries to join again.
+const REJOIN_DELAY: Duration = Duration::from_millis(500);
+/// Executors of an embedded cluster.
+const EMBEDDED_EXECUTORS: usize = 3;
+
+/// `sluice serve`.
+pub async fn serve(args: ServeArgs) -> Result<(), String> {
+    let config = ServiceConfig::resolve(&args.service)?;
+    let executor_count = args.executors.or(config.executors).unwrap_or(EMBEDDED_EXECUTORS);
+    if executor_count == 0 {
+        return Err("a service without executors runs nothing: --executors takes 1 or more".to_owned());
+    }
+    let vcores = args.vcores.or(config.vcores).unwrap_or_else(|| cores().div_ceil(executor_count)).max(1);
+    let cluster = Cluster::Embedded { executor_count, vcores };
+    run(config, cluster, &format!("{executor_count} embedded executors with {vcores} vcore(s) each")).await
+}
+
+/// `sluice coordinator`.
+pub async fn coordinator(args: CoordinatorArgs) -> Result<(), String> {
+    let config = ServiceConfig::resolve(&args.service)?;
+    let port = args.scheduler_port.unwrap_or(config.scheduler_port);
+    let address = SocketAddr::new(config.bind, port);
+    let external_host =
+        args.external_host.or_else(|| config.external_host.clone()).unwrap_or_else(|| config.bind.to_string());
+    let cluster = Cluster::Remote { address, external_host };
+    run(config, cluster, &format!("executors join at {address}")).await
+}
+
+async fn run(config: ServiceConfig, cluster: Cluster, what: &str) -> Result<(), String> {
+    let _lock = lock(&config.data_dir)?;
+    // Ports are taken before anything is started, so that one in use is told at once.
+    let pg = listen(config.bind, config.pg_port, "PostgreSQL clients", "--pg-port").await?;
+    let flight = listen(config.bind, config.flight_port, "Flight SQL", "--flight-port").await?;
+    let http = listen(config.bind, config.http_port, "the web page", "--http-port").await?;
+    let (pg_at, flight_at, http_at) = (address_of(&pg)?, address_of(&flight)?, address_of(&http)?);
+    let engine = Engine::start(EngineOptions {
+        data_dir: config.data_dir.clone(),
+        cluster,
+        memory_bytes: config.memory_bytes,
+        catalogs: config.catalogs,
+        tables: config.tables,
+        max_sessions: config.max_connections,
+    })
+    .await
+    .map_err(|error| error.to_string())?;
+
+    let stop = CancellationToken::new();
+    let pg_options = PgOptions { max_connections: config.max_connections, ..PgOptions::default() };
+    let services = [
+        tokio::spawn(service("pgwire", crate::pg::serve(pg, engine.clone(), pg_options, stop.clone()))),
+        tokio::spawn(service("Flight SQL", crate::flight::serve(flight, engine.clone(), FlightOptions::default(), stop.clone()))),
+        tokio::spawn(service("HTTP", crate::http::serve(http, engine.clone(), HttpOptions::default(), stop.clone()))),
+    ];
+    println!("Sluice {} is ready: {what}", env!("CARGO_PKG_VERSION"));
+    println!("  psql        psql -h {} -p {} -d sluice", pg_at.ip(), pg_at.port());
+    println!("  Flight SQL  grpc://{flight_at}");
+    println!("  web page    http://{http_at}/");
+    println!("  data        {}", config.data_dir.display());
+
+    stop_signal().await?;
+    println!("Shutting down: running queries get {} s", config.grace_seconds);
+    let draining = engine.clone();
+    let grace = Duration::from_secs(config.grace_seconds);
+    tokio::select! {
+        () = async { draining.drain(grace).await } => {}
+        // A second signal means now.
+        _ = stop_signal() => {}
+    }
+    stop.cancel();
+    for handle in services {
+        // Connections get a moment to say good-bye.
+        let _ = tokio::time::timeout(Duration::from_secs(2), handle).await;
+    }
+    println!("Stopped");
+    Ok(())
+}
+
+async fn service<E: std::fmt::Display>(name: &'static str, running: impl Future<Output = Result<(), E>>) {
+    if let Err(error) = running.await {
+        tracing::error!(%error, "{name} stopped");
+    }
+}
+
+/// `sluice executor`: joins, and joins again when the coordinator was away.
+pub async fn executor(args: ExecutorArgs) -> Result<(), String> {
+    let host_address = args.host.parse::<IpAddr>().ok();
+    let bind = args.bind.or(host_address).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    check_bind(bind, args.insecure)?;
+    let data_dir = match args.data_dir {
+        Some(dir) => dir,
+        None => default_data_dir()?,
+    };
+    let options = ExecutorOptions {
+        coordinator: args.coordinator.clone(),
+        bind,
+        host: args.host.clone(),
+        vcores: args.vcores.unwrap_or_else(cores).max(1),
+        memory_bytes: memory(args.memory.as_deref())?,
+        work_dir: data_dir.join(format!("executor-{}", std::process::id())),
+    };
+    let mut signal = Box::pin(stop_signal());
+    let mut told = false;
+    loop {
+        let started = tokio::select! {
+            started = RunningExecutor::start(options.clone()) => started,
+            result = &mut signal => { result?; break }
+        };
+        match started {
+            Ok(mut running) => {
+                told = false;
+                println!("Executor {} with {} vcores joined {}", running.id(), options.vcores, options.coordinator);
+                tokio::select! {
+                    () = running.stopped() => {
+                        eprintln!("sluice: the coordinator at {} went away; joining again", options.coordinator);
+                        running.stop(Duration::ZERO).await;
+                    }
+                    result = &mut signal => {
+                        result?;
+                        println!("Shutting down: running tasks get {} s", args.grace_seconds);
+                        running.stop(Duration::from_secs(args.grace_seconds)).await;
+                        break;
+                    }
+                }
+            }
+            Err(error @ sluice_executor::process::ExecutorError::Coordinator { .. }) => {
+                if !told {
+                    eprintln!("sluice: {error}; trying again until it answers");
+                    told = true;
+                }
+            }
+            Err(error) => return Err(error.to_string()),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(REJOIN_DELAY) => {}
+            result = &mut signal => { result?; break }
+        }
+    }
+    // Shuffle files are of no use without the process.
+    let _ = std::fs::remove_dir_all(&options.work_dir);
+    println!("Stopped");
+    Ok(())
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Two services on one data directory would overwrite each other's catalog.
+fn lock(data_dir: &Path) -> Result<std::fs::File, String> {
+    std::fs::create_dir_all(data_dir).map_err(|error| format!("cannot create {}: {error}", data_dir.display()))?;
+    let path = data_dir.join("lock");
+    let file = std::fs::File::create(&path).map_err(|error| format!("cannot create {}: {error}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(_) => Err(format!(
+            "the data directory {} is in use by another sluice: stop it, or choose another with --data-dir",
+            data_dir.display()
+        )),
+    }
+}
+
+async fn listen(bind: IpAddr, port: u16, what: &str, flag: &str) -> Result<TcpListener, String> {
+    TcpListener::bind((bind, port)).await.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            format!("port {port} on {bind}, wanted for {what}, is in use: stop what uses it, or choose another with {flag}")
+        }
+        _ => format!("cannot listen on {bind}:{port} for {what}: {error}"),
+    })
+}
+
+fn address_of(listener: &TcpListener) -> Result<SocketAddr, String> {
+    listener.local_addr().map_err(|error| error.to_string())
+}
+
+/// SIGTERM or Ctrl-C.
+async fn stop_signal() -> Result<(), String> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+        .map_err(|error| format!("cannot wait for signals: {error}"))?;
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        result = tokio::signal::ctrl_c() => result.map_err(|error| format!("cannot wait for signals: {error}")),
+    }
+}
+

@@ -1,0 +1,370 @@
+//! Statements that create and drop: tables, views, schemas, catalogs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::Schema;
+use datafusion::catalog::CatalogProviderList;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::sql::parser::Statement as DfStatement;
+use datafusion::sql::planner::object_name_to_table_reference;
+use datafusion::sql::sqlparser::ast::{
+    CreateTable, CreateTableOptions, Expr, ObjectName, ObjectType, SchemaName, SqlOption, Statement as SqlStatement,
+    Value,
+};
+use sluice_executor::cassandra::{CassandraCatalog, CassandraCluster, ddl as cql};
+use sluice_planner::catalog::{CatalogDefinition, TableDefinition};
+use sluice_planner::statement::{Statement, StatementKind};
+
+use super::error::{EngineError, SqlState};
+use super::query::{QueryRecord, QueryResult};
+use super::run;
+use super::session::{Session, command};
+
+/// Whether Sluice runs the statement itself instead of having DataFusion plan it.
+pub(super) fn is_ours(statement: &DfStatement) -> bool {
+    match statement {
+        DfStatement::CreateExternalTable(_) => true,
+        DfStatement::Statement(sql) => matches!(
+            sql.as_ref(),
+            SqlStatement::CreateTable(_)
+                | SqlStatement::CreateView(_)
+                | SqlStatement::CreateSchema { .. }
+                | SqlStatement::CreateDatabase { .. }
+                | SqlStatement::Drop { .. }
+                | SqlStatement::Truncate(_)
+        ),
+        _ => false,
+    }
+}
+
+/// Creates, drops or refreshes a catalog.
+pub(super) async fn execute_catalog(session: &Session, kind: &StatementKind) -> Result<(), EngineError> {
+    let catalogs = &session.engine().catalogs;
+    match kind {
+        StatementKind::CreateCatalog { name, if_not_exists, connector, options } => {
+            if *if_not_exists && catalogs.list().catalog(name).is_some() {
+                session.notice(format!("catalog \"{name}\" already exists, skipping"));
+                return Ok(());
+            }
+            let definition = CatalogDefinition { connector: connector.clone(), options: options.clone() };
+            Ok(catalogs.create_catalog(name, definition).await?)
+        }
+        StatementKind::DropCatalog { name, if_exists } => {
+            if *if_exists && catalogs.list().catalog(name).is_none() {
+                session.notice(format!("catalog \"{name}\" does not exist, skipping"));
+                return Ok(());
+            }
+            Ok(catalogs.drop_catalog(name).await?)
+        }
+        StatementKind::RefreshCatalog { name } => Ok(catalogs.refresh_catalog(name).await?),
+        _ => Err(EngineError::new(SqlState::INTERNAL, "not a statement about catalogs")),
+    }
+}
+
+/// A name with all of its parts.
+struct FullName {
+    catalog: String,
+    schema: String,
+    table: String,
+}
+
+fn full_name(session: &Session, name: &ObjectName) -> Result<FullName, EngineError> {
+    let reference = object_name_to_table_reference(name.clone(), true)?;
+    let resolved = reference.resolve(&session.database(), &session.current_schema());
+    Ok(FullName {
+        catalog: resolved.catalog.to_string(),
+        schema: resolved.schema.to_string(),
+        table: resolved.table.to_string(),
+    })
+}
+
+fn is_cassandra(session: &Session, catalog: &str) -> bool {
+    session.engine().catalogs.cassandra(catalog).is_some()
+}
+
+async fn cassandra(session: &Session, catalog: &str) -> Result<Arc<CassandraCluster>, EngineError> {
+    let provider = session.engine().catalogs.cassandra(catalog);
+    match provider.as_ref().and_then(|provider| provider.downcast_ref::<CassandraCatalog>()) {
+        Some(catalog) => Ok(catalog.cluster().await?),
+        None => Err(EngineError::not_supported(format!("this statement on catalog \"{catalog}\""))),
+    }
+}
+
+/// Runs a statement for which [`is_ours`] holds.
+pub(super) async fn execute(
+    session: &Arc<Session>,
+    statement: &Statement,
+    sql: &DfStatement,
+    record: &Arc<QueryRecord>,
+) -> Result<QueryResult, EngineError> {
+    match sql {
+        DfStatement::CreateExternalTable(create) => {
+            let name = full_name(session, &create.name)?;
+            let definition = TableDefinition::External { sql: statement.text.clone() };
+            create_local(session, &name, definition, create.if_not_exists, create.or_replace).await?;
+        }
+        DfStatement::Statement(inner) => match inner.as_ref() {
+            SqlStatement::CreateView(view) => {
+                let name = full_name(session, &view.name)?;
+                let definition = TableDefinition::View { sql: statement.text.clone() };
+                create_local(session, &name, definition, view.if_not_exists, view.or_replace).await?;
+            }
+            SqlStatement::CreateTable(create) => return create_table(session, create, record).await,
+            SqlStatement::CreateSchema { schema_name, if_not_exists, with, .. } => {
+                create_schema(session, schema_name, *if_not_exists, with.as_deref().unwrap_or_default()).await?;
+            }
+            SqlStatement::Drop { object_type, if_exists, names, cascade, .. } => {
+                for name in names {
+                    drop_object(session, *object_type, name, *if_exists, *cascade).await?;
+                }
+            }
+            SqlStatement::Truncate(truncate) => {
+                for target in &truncate.table_names {
+                    let name = full_name(session, &target.name)?;
+                    let cluster = cassandra(session, &name.catalog).await?;
+                    cluster.execute_ddl(&cql::truncate_cql(&name.schema, &name.table)).await?;
+                }
+            }
+            other => return Err(EngineError::not_supported(first_words(&other.to_string()))),
+        },
+        _ => return Err(EngineError::not_supported(first_words(&statement.text))),
+    }
+    Ok(command(statement.tag))
+}
+
+fn first_words(sql: &str) -> String {
+    sql.split_whitespace().take(2).collect::<Vec<_>>().join(" ").to_uppercase()
+}
+
+async fn create_local(
+    session: &Session,
+    name: &FullName,
+    definition: TableDefinition,
+    if_not_exists: bool,
+    replace: bool,
+) -> Result<(), EngineError> {
+    if is_cassandra(session, &name.catalog) {
+        return Err(EngineError::not_supported("an external table or view in a Cassandra catalog")
+            .with_hint("create it in catalog sluice: CREATE ... sluice.public.name"));
+    }
+    if if_not_exists && session.table_names(&name.catalog, &name.schema).contains(&name.table) {
+        session.notice(format!("relation \"{}\" already exists, skipping", name.table));
+        return Ok(());
+    }
+    Ok(session.engine().catalogs.create_table(&name.schema, &name.table, definition, replace).await?)
+}
+
+fn option_map(options: &[SqlOption]) -> Result<BTreeMap<String, String>, EngineError> {
+    options
+        .iter()
+        .map(|option| match option {
+            SqlOption::KeyValue { key, value } => Ok((key.value.to_lowercase(), option_text(value))),
+            other => Err(EngineError::new(SqlState::SYNTAX_ERROR, format!("\"{other}\" is not an option: write name = 'value'"))),
+        })
+        .collect()
+}
+
+fn option_text(value: &Expr) -> String {
+    match value {
+        Expr::Value(value) => match &value.value {
+            Value::SingleQuotedString(text) => text.clone(),
+            other => other.to_string(),
+        },
+        other => other.to_string(),
+    }
+}
+
+async fn create_table(
+    session: &Arc<Session>,
+    create: &CreateTable,
+    record: &Arc<QueryRecord>,
+) -> Result<QueryResult, EngineError> {
+    let name = full_name(session, &create.name)?;
+    if !is_cassandra(session, &name.catalog) {
+        return Err(EngineError::not_supported("CREATE TABLE outside of a Cassandra catalog").with_hint(
+            "write a query's rows with COPY (...) TO 'file.parquet' STORED AS PARQUET, and read files with CREATE EXTERNAL TABLE",
+        ));
+    }
+    let cluster = cassandra(session, &name.catalog).await?;
+    let tag = if create.query.is_some() { "CREATE TABLE AS" } else { "CREATE TABLE" };
+    if session.table_names(&name.catalog, &name.schema).contains(&name.table) {
+        if create.if_not_exists {
+            session.notice(format!("relation \"{}\" already exists, skipping", name.table));
+            return Ok(command(tag));
+        }
+        return Err(EngineError::new(SqlState::DUPLICATE_TABLE, format!("table \"{}\" already exists", name.table)));
+    }
+    let mut options = match &create.table_options {
+        CreateTableOptions::With(options) | CreateTableOptions::Options(options) => option_map(options)?,
+        CreateTableOptions::None => BTreeMap::new(),
+        other => return Err(EngineError::not_supported(other.to_string())),
+    };
+    if !options.contains_key("primary_key")
+        && let Some(key) = declared_key(create)
+    {
+        options.insert("primary_key".to_owned(), key);
+    }
+    let query = match &create.query {
+        Some(query) => {
+            let statement = DfStatement::Statement(Box::new(SqlStatement::Query(query.clone())));
+            Some(session.plan(&statement).await?)
+        }
+        None => None,
+    };
+    let schema = match &query {
+        Some(plan) => plan.schema().as_arrow().clone(),
+        None => columns_of(session, create).await?,
+    };
+    let statement = cql::create_table_cql(&name.schema, &name.table, &schema, &options)?;
+    cluster.execute_ddl(&statement).await?;
+    let Some(query) = query else { return Ok(command(tag)) };
+    let written = write_query(session, &name, query, record).await;
+    match written {
+        Ok(rows) => Ok(QueryResult::Command { tag: format!("SELECT {rows}"), rows_affected: Some(rows) }),
+        Err(error) => Err(error.with_hint(format!(
+            "the table was created and may hold a part of the rows: DROP TABLE {}.{}.{}, or repeat the rows with INSERT INTO, which is safe",
+            name.catalog, name.schema, name.table
+        ))),
+    }
+}
+
+/// `INSERT INTO table query`, by the names of columns, for a query that is already planned.
+async fn write_query(
+    session: &Arc<Session>,
+    name: &FullName,
+    query: LogicalPlan,
+    record: &Arc<QueryRecord>,
+) -> Result<u64, EngineError> {
+    let table = datafusion::common::TableReference::full(name.catalog.as_str(), name.schema.as_str(), name.table.as_str());
+    let provider = session.context().table_provider(table.clone()).await.map_err(EngineError::from)?;
+    let wanted = provider.schema();
+    let mut projection = Vec::with_capacity(wanted.fields().len());
+    for field in wanted.fields() {
+        let source = datafusion::prelude::Expr::Column(datafusion::common::Column::from(
+            query.schema().qualified_field_with_unqualified_name(field.name())?,
+        ));
+        let cast = datafusion::prelude::cast(source, field.data_type().clone()).alias(field.name());
+        projection.push(cast);
+    }
+    let source = datafusion::logical_expr::LogicalPlanBuilder::from(query).project(projection)?.build()?;
+    let plan = datafusion::logical_expr::LogicalPlanBuilder::insert_into(
+        source,
+        table,
+        datafusion::datasource::provider_as_source(provider),
+        datafusion::logical_expr::dml::InsertOp::Append,
+    )?
+    .build()?;
+    run::run_to_count(session, &plan, record).await
+}
+
+/// `PRIMARY KEY (a, b)` or `a int PRIMARY KEY`, in the words of the option `primary_key`.
+fn declared_key(create: &CreateTable) -> Option<String> {
+    use datafusion::sql::sqlparser::ast::{ColumnOption, TableConstraint};
+    for constraint in &create.constraints {
+        if let TableConstraint::PrimaryKey(key) = constraint {
+            let names: Vec<String> = key.columns.iter().map(|column| column.column.expr.to_string()).collect();
+            return Some(names.join(", "));
+        }
+    }
+    create
+        .columns
+        .iter()
+        .find(|column| column.options.iter().any(|option| matches!(option.option, ColumnOption::PrimaryKey(_))))
+        .map(|column| column.name.to_string())
+}
+
+/// The Arrow types of declared columns, as DataFusion reads SQL types.
+async fn columns_of(session: &Session, create: &CreateTable) -> Result<Schema, EngineError> {
+    let mut bare = create.clone();
+    bare.table_options = CreateTableOptions::None;
+    bare.constraints.clear();
+    for column in &mut bare.columns {
+        column.options.clear();
+    }
+    let plan = session.plan(&DfStatement::Statement(Box::new(SqlStatement::CreateTable(bare)))).await?;
+    match plan {
+        LogicalPlan::Ddl(datafusion::logical_expr::DdlStatement::CreateMemoryTable(table)) => {
+            Ok(table.input.schema().as_arrow().clone())
+        }
+        _ => Err(EngineError::not_supported("this form of CREATE TABLE")),
+    }
+}
+
+async fn create_schema(
+    session: &Session,
+    name: &SchemaName,
+    if_not_exists: bool,
+    with: &[SqlOption],
+) -> Result<(), EngineError> {
+    let SchemaName::Simple(name) = name else {
+        return Err(EngineError::not_supported("CREATE SCHEMA ... AUTHORIZATION"));
+    };
+    let (catalog, schema) = schema_name(session, name)?;
+    if if_not_exists && session.schema_names(&catalog).contains(&schema) {
+        session.notice(format!("schema \"{schema}\" already exists, skipping"));
+        return Ok(());
+    }
+    if is_cassandra(session, &catalog) {
+        let cluster = cassandra(session, &catalog).await?;
+        let statement = cql::create_keyspace_cql(&schema, &option_map(with)?)?;
+        return Ok(cluster.execute_ddl(&statement).await?);
+    }
+    Ok(session.engine().catalogs.create_schema(&schema).await?)
+}
+
+/// `schema` or `catalog.schema`.
+fn schema_name(session: &Session, name: &ObjectName) -> Result<(String, String), EngineError> {
+    let parts: Vec<String> = name
+        .0
+        .iter()
+        .filter_map(|part| part.as_ident())
+        .map(|ident| if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() })
+        .collect();
+    match parts.as_slice() {
+        [schema] => Ok((session.database(), schema.clone())),
+        [catalog, schema] => Ok((catalog.clone(), schema.clone())),
+        _ => Err(EngineError::new(SqlState::SYNTAX_ERROR, format!("\"{name}\" is not the name of a schema"))),
+    }
+}
+
+async fn drop_object(
+    session: &Session,
+    object_type: ObjectType,
+    name: &ObjectName,
+    if_exists: bool,
+    cascade: bool,
+) -> Result<(), EngineError> {
+    match object_type {
+        ObjectType::Table | ObjectType::View => {
+            let name = full_name(session, name)?;
+            if if_exists && !session.table_names(&name.catalog, &name.schema).contains(&name.table) {
+                session.notice(format!("relation \"{}\" does not exist, skipping", name.table));
+                return Ok(());
+            }
+            if is_cassandra(session, &name.catalog) {
+                let cluster = cassandra(session, &name.catalog).await?;
+                return Ok(cluster.execute_ddl(&cql::drop_table_cql(&name.schema, &name.table)).await?);
+            }
+            Ok(session.engine().catalogs.drop_table(&name.schema, &name.table).await?)
+        }
+        ObjectType::Schema | ObjectType::Database => {
+            let (catalog, schema) = schema_name(session, name)?;
+            if if_exists && !session.schema_names(&catalog).contains(&schema) {
+                session.notice(format!("schema \"{schema}\" does not exist, skipping"));
+                return Ok(());
+            }
+            if is_cassandra(session, &catalog) {
+                let tables = session.table_names(&catalog, &schema);
+                if !tables.is_empty() && !cascade {
+                    return Err(EngineError::new(SqlState("2BP01"), format!("schema \"{schema}\" is not empty: it holds {} table(s)", tables.len()))
+                        .with_hint("use DROP SCHEMA ... CASCADE to drop what it holds too"));
+                }
+                let cluster = cassandra(session, &catalog).await?;
+                return Ok(cluster.execute_ddl(&cql::drop_keyspace_cql(&schema)).await?);
+            }
+            Ok(session.engine().catalogs.drop_schema(&schema, cascade).await?)
+        }
+        other => Err(EngineError::not_supported(format!("DROP {other}"))),
+    }
+}

@@ -1,0 +1,336 @@
+//! The one engine under every front end: sessions in, streams of record batches out.
+//!
+//! A front end opens a [`Session`], lets it [`parse`](Session::parse), [`prepare`](Session::prepare)
+//! and [`execute`](Session::execute), and reads the rows of a [`QueryHandle`] as they come. The
+//! engine knows no wire protocol; nothing below it knows sessions or users.
+//!
+//! In reading order:
+//!
+//! - [`error`] and [`convert`]: what clients are told
+//! - [`settings`]: a session's settings
+//! - [`session`]: a statement's way from text to result
+//! - [`ddl`]: statements that create and drop
+//! - [`run`]: where a query runs, and how its rows come back
+//! - [`query`]: watching, cancelling and reading queries
+//! - [`explain`]: plans for people
+//! - [`system`]: the schema `system`
+
+mod convert;
+mod ddl;
+mod error;
+mod explain;
+mod query;
+mod run;
+mod session;
+mod settings;
+mod system;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::execution::{SessionState, SessionStateDefaults};
+use datafusion::prelude::{SessionConfig, SessionContext};
+use sluice_executor::client_pool::ConnectionPool;
+use sluice_executor::codec::SluiceCodec;
+use sluice_executor::config::cluster_session_config;
+use sluice_executor::process::{ExecutorOptions, RunningExecutor};
+use sluice_planner::catalog::{CatalogDefinition, CatalogStore, DEFAULT_CATALOG, DEFAULT_SCHEMA, TableDefinition};
+use sluice_scheduler::cluster::{ExecutorSummary, Scheduler, SchedulerOptions, StageSummary};
+
+pub use error::{EngineError, SqlState};
+pub use query::{Placement, QueryHandle, QueryRecord, QueryResult, QuerySummary, StopReason};
+pub use session::{Notice, Prepared, Protocol, Session, SessionOptions, TableInfo, TransactionStatus};
+pub use sluice_planner::statement::{Statement, StatementKind};
+
+use query::QueryList;
+
+/// Where the tasks run.
+#[derive(Debug, Clone)]
+pub enum Cluster {
+    /// Executors in this process, for a laptop.
+    Embedded {
+        /// How many executors.
+        executor_count: usize,
+        /// Vcores of each.
+        vcores: usize,
+    },
+    /// Executor processes that register over the network.
+    Remote {
+        /// The address to listen on for them.
+        address: SocketAddr,
+        /// The host name or address by which they reach this process.
+        external_host: String,
+    },
+}
+
+/// How to start the engine.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// Everything that outlives the process: the catalog's definitions, and scratch space under `tmp`.
+    pub data_dir: PathBuf,
+    /// Where the tasks run.
+    pub cluster: Cluster,
+    /// Bytes that queries in this process may hold together, executors in this process included.
+    pub memory_bytes: u64,
+    /// Catalogs from the configuration file.
+    pub catalogs: Vec<(String, CatalogDefinition)>,
+    /// External tables of schema `public` from the configuration file.
+    pub tables: Vec<(String, TableDefinition)>,
+    /// Sessions at a time.
+    pub max_sessions: usize,
+}
+
+/// The service without its front ends.
+pub struct Engine {
+    catalogs: CatalogStore,
+    scheduler: Arc<Scheduler>,
+    /// Plans that run in this process as one task.
+    server_state: SessionState,
+    /// Plans that are cut into stages.
+    cluster_state: SessionState,
+    /// Runs the tasks of small queries away from the threads that serve clients.
+    task_runtime: tokio::runtime::Handle,
+    _task_runtime_guard: RuntimeGuard,
+    connections: Arc<ConnectionPool>,
+    queries: QueryList,
+    executors: tokio::sync::Mutex<Vec<RunningExecutor>>,
+    embedded: bool,
+    /// Where embedded executors leave results, which this process then reads without a connection.
+    work_dir: PathBuf,
+    session_count: AtomicUsize,
+    sessions: Mutex<Vec<std::sync::Weak<Session>>>,
+    max_sessions: usize,
+    draining: AtomicBool,
+}
+
+/// Shuts the runtime down without waiting, which dropping it inside another runtime may not.
+struct RuntimeGuard(Option<tokio::runtime::Runtime>);
+
+impl Drop for RuntimeGuard {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Engine {
+    /// Opens the catalog, starts the scheduler and, if embedded, the executors.
+    pub async fn start(options: EngineOptions) -> Result<Arc<Self>, EngineError> {
+        let work_dir = options.data_dir.join("tmp");
+        // What an earlier process left there belongs to queries that nobody can read any more.
+        if let Err(error) = std::fs::remove_dir_all(&work_dir)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            return Err(data_dir_error(&work_dir, &error));
+        }
+        std::fs::create_dir_all(&work_dir).map_err(|error| data_dir_error(&work_dir, &error))?;
+        let catalogs = CatalogStore::open(options.data_dir.join("catalog.json"), options.catalogs, options.tables)?;
+
+        // The server's own small tasks get a quarter; embedded executors share the rest.
+        let server_bytes = options.memory_bytes / 4;
+        let runtime = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(FairSpillPool::new(server_bytes as usize)))
+            .with_temp_file_path(&work_dir)
+            .build_arc()?;
+        let server_state = base_state(server_session_config(), &catalogs, &runtime);
+        let cluster_state = base_state(shared_settings(cluster_session_config()), &catalogs, &runtime);
+        catalogs.set_planning_state(server_state.clone());
+
+        let (address, external_host) = match &options.cluster {
+            Cluster::Embedded { .. } => (SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0), "127.0.0.1".to_owned()),
+            Cluster::Remote { address, external_host } => (*address, external_host.clone()),
+        };
+        let session_runtime = runtime.clone();
+        let scheduler = Scheduler::start(SchedulerOptions {
+            address,
+            external_host,
+            codec: Arc::new(SluiceCodec::default()),
+            config_producer: Arc::new(cluster_session_config),
+            session_builder: Arc::new(move |config| {
+                Ok(SessionStateBuilder::new()
+                    .with_default_features()
+                    .with_config(config)
+                    .with_runtime_env(session_runtime.clone())
+                    .build())
+            }),
+            preferred_hosts: Arc::new(sluice_executor::cassandra::preferred_hosts),
+        })
+        .await?;
+
+        let mut executors = Vec::new();
+        let embedded = matches!(options.cluster, Cluster::Embedded { .. });
+        if let Cluster::Embedded { executor_count, vcores } = options.cluster {
+            let each_bytes = (options.memory_bytes - server_bytes) / executor_count.max(1) as u64;
+            for _ in 0..executor_count {
+                let executor = RunningExecutor::start(ExecutorOptions {
+                    coordinator: scheduler.address().to_string(),
+                    bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
+                    host: "127.0.0.1".to_owned(),
+                    vcores,
+                    memory_bytes: each_bytes,
+                    work_dir: work_dir.clone(),
+                })
+                .await
+                .map_err(|error| EngineError::new(SqlState::SYSTEM_ERROR, error.to_string()))?;
+                executors.push(executor);
+            }
+        }
+        let task_runtime = tokio::runtime::Builder::new_multi_thread()
+            .thread_name("sluice-task")
+            .enable_all()
+            .build()
+            .map_err(|error| EngineError::new(SqlState::SYSTEM_ERROR, error.to_string()))?;
+        let engine = Arc::new(Self {
+            catalogs,
+            scheduler,
+            server_state,
+            cluster_state,
+            task_runtime: task_runtime.handle().clone(),
+            _task_runtime_guard: RuntimeGuard(Some(task_runtime)),
+            connections: Arc::default(),
+            queries: QueryList::default(),
+            executors: tokio::sync::Mutex::new(executors),
+            embedded,
+            work_dir,
+            session_count: AtomicUsize::new(0),
+            sessions: Mutex::default(),
+            max_sessions: options.max_sessions,
+            draining: AtomicBool::new(false),
+        });
+        system::register(&engine)?;
+        Ok(engine)
+    }
+
+    /// Opens a session. It closes when its last reference is dropped.
+    ///
+    /// Errors: 53300 when there are as many sessions as are allowed, 57P03 while shutting down.
+    pub fn open_session(self: &Arc<Self>, options: SessionOptions) -> Result<Arc<Session>, EngineError> {
+        if self.is_draining() {
+            return Err(EngineError::new(SqlState::CANNOT_CONNECT_NOW, "the service is shutting down"));
+        }
+        if self.session_count.fetch_add(1, Ordering::AcqRel) >= self.max_sessions {
+            self.session_count.fetch_sub(1, Ordering::AcqRel);
+            return Err(EngineError::new(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already")
+                .with_hint("close a session, or raise max_connections"));
+        }
+        // From here on the session's drop gives its place back.
+        let session = Arc::new(Session::new(self.clone(), options));
+        session.finish_opening()?;
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.retain(|session| session.strong_count() > 0);
+        sessions.push(Arc::downgrade(&session));
+        Ok(session)
+    }
+
+    /// Running queries and the last that ran, newest first.
+    pub fn queries(&self) -> Vec<QuerySummary> {
+        self.queries.summaries()
+    }
+
+    /// Stops a running query; tells whether there was one of this id.
+    pub fn cancel_query(&self, id: &str) -> bool {
+        let found = self.queries.running().into_iter().find(|record| record.id == id);
+        if let Some(record) = &found {
+            record.control.stop(StopReason::User);
+        }
+        found.is_some()
+    }
+
+    /// The stages of a query that runs or ran a short while ago.
+    pub async fn stages(&self, job_id: &str) -> Vec<StageSummary> {
+        self.scheduler.stages(&job_id.to_owned().into()).await
+    }
+
+    /// The executors that are registered.
+    pub async fn executors(&self) -> Vec<ExecutorSummary> {
+        self.scheduler.executors().await
+    }
+
+    /// The address that executors register at.
+    pub fn scheduler_address(&self) -> SocketAddr {
+        self.scheduler.address()
+    }
+
+    /// Sessions that are open.
+    pub fn session_count(&self) -> usize {
+        self.session_count.load(Ordering::Acquire)
+    }
+
+    /// Whether the service is shutting down.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Takes no new sessions, gives running queries `grace` to end, cancels the rest, and stops the executors.
+    pub async fn drain(&self, grace: Duration) {
+        self.draining.store(true, Ordering::Release);
+        let deadline = tokio::time::Instant::now() + grace;
+        while !self.queries.running().is_empty() && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        for record in self.queries.running() {
+            tracing::warn!(query = %record.id, "cancelled because the service is shutting down");
+            record.control.stop(StopReason::Shutdown);
+        }
+        for executor in self.executors.lock().await.drain(..) {
+            executor.stop(Duration::from_secs(2)).await;
+        }
+        // Nothing reads what is left there.
+        let _ = std::fs::remove_dir_all(&self.work_dir);
+    }
+}
+
+fn data_dir_error(path: &std::path::Path, error: &std::io::Error) -> EngineError {
+    EngineError::new(SqlState::IO_ERROR, format!("cannot use the data directory {}: {error}", path.display()))
+        .with_hint("choose another with --data-dir")
+}
+
+fn shared_settings(config: SessionConfig) -> SessionConfig {
+    let mut config = config
+        .with_default_catalog_and_schema(DEFAULT_CATALOG, DEFAULT_SCHEMA)
+        .with_create_default_catalog_and_schema(false)
+        .with_information_schema(true)
+        // Column names in errors come with their place in the text.
+        .set_bool("datafusion.sql_parser.collect_spans", true)
+        .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false)
+        .set_bool("datafusion.execution.parquet.schema_force_view_types", false)
+        .set_str("datafusion.execution.time_zone", "UTC");
+    config.options_mut().sql_parser.dialect = datafusion::config::Dialect::PostgreSQL;
+    config
+}
+
+/// Plans of one task keep DataFusion's own optimizations, which need one process.
+fn server_session_config() -> SessionConfig {
+    shared_settings(SessionConfig::new())
+}
+
+fn base_state(config: SessionConfig, catalogs: &CatalogStore, runtime: &Arc<RuntimeEnv>) -> SessionState {
+    let mut state = SessionStateBuilder::new()
+        .with_config(config)
+        .with_runtime_env(runtime.clone())
+        .with_catalog_list(catalogs.list())
+        .with_default_features()
+        .build();
+    // File formats by name, for COPY ... STORED AS.
+    for format in SessionStateDefaults::default_file_formats() {
+        // Formats that are already there are the same ones.
+        let _ = state.register_file_format(format, true);
+    }
+    state
+}
+
+/// A context with its own settings over a shared base.
+fn context_over(base: &SessionState, session_id: &str, config: SessionConfig) -> SessionContext {
+    let state = SessionStateBuilder::new_from_existing(base.clone())
+        .with_session_id(session_id.to_owned())
+        .with_config(config)
+        .build();
+    SessionContext::new_with_state(state)
+}

@@ -1,0 +1,328 @@
+//! Running queries: how they are watched, cancelled and read.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::error::{DataFusionError, Result as DataFusionResult};
+use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream};
+use futures::Stream;
+use serde::Serialize;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use super::error::{EngineError, SqlState};
+
+/// Finished queries that can still be looked at.
+const RECENT_QUERIES: usize = 200;
+/// Characters of a statement that lists of queries show.
+const SQL_SHOWN_CHARS: usize = 2_000;
+
+/// How a query is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Placement {
+    /// As one task in the server, without an exchange.
+    Server,
+    /// As one task on an executor.
+    OneTask,
+    /// As stages with exchanges on the executors.
+    Stages,
+}
+
+impl Placement {
+    /// The word that lists and `EXPLAIN` use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::OneTask => "one task",
+            Self::Stages => "stages",
+        }
+    }
+}
+
+/// Why a query was stopped before its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopReason {
+    /// The user asked for it, or the client went away.
+    User,
+    /// `statement_timeout`.
+    Timeout,
+    /// The service is shutting down.
+    Shutdown,
+}
+
+/// A query's switch: whoever holds it can stop the query.
+#[derive(Debug, Default)]
+pub struct QueryControl {
+    token: CancellationToken,
+    reason: OnceLock<StopReason>,
+}
+
+impl QueryControl {
+    /// Stops the query; the first reason counts.
+    pub fn stop(&self, reason: StopReason) {
+        // A later reason changes nothing.
+        let _ = self.reason.set(reason);
+        self.token.cancel();
+    }
+
+    /// Completes when the query is to stop.
+    pub async fn stopped(&self) {
+        self.token.cancelled().await;
+    }
+
+    /// What the client is told.
+    pub fn error(&self) -> EngineError {
+        match self.reason.get() {
+            Some(StopReason::Timeout) => {
+                EngineError::new(SqlState::CANCELLED, "canceling statement due to statement timeout")
+            }
+            Some(StopReason::Shutdown) => {
+                EngineError::new(SqlState::ADMIN_SHUTDOWN, "terminating the query because the service is shutting down")
+            }
+            Some(StopReason::User) | None => EngineError::cancelled(),
+        }
+    }
+}
+
+/// What is known of a query while it runs and for a while after.
+#[derive(Debug)]
+pub struct QueryRecord {
+    /// Unique over restarts, growing with time.
+    pub id: String,
+    /// Who runs it.
+    pub user: String,
+    /// The statement's words, cut to a readable length.
+    pub sql: String,
+    /// Its switch.
+    pub control: Arc<QueryControl>,
+    started: SystemTime,
+    placement: OnceLock<Placement>,
+    job_id: Mutex<Option<String>>,
+    rows: AtomicU64,
+    end: OnceLock<(SystemTime, Option<String>)>,
+}
+
+/// A query in a list.
+#[derive(Debug, Clone, Serialize)]
+pub struct QuerySummary {
+    /// The query's id.
+    pub id: String,
+    /// Who runs it.
+    pub user: String,
+    /// The statement's words, cut to a readable length.
+    pub sql: String,
+    /// `running`, `finished` or `failed`.
+    pub state: &'static str,
+    /// `server`, `one task` or `stages`; empty while it is planned.
+    pub placement: &'static str,
+    /// The scheduler's job, if the executors run it.
+    pub job_id: Option<String>,
+    /// Milliseconds since the Unix epoch.
+    pub started_ms: u64,
+    /// Milliseconds from its start to its end or to now.
+    pub elapsed_ms: u64,
+    /// Rows that went to the client so far.
+    pub rows: u64,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+impl QueryRecord {
+    pub(super) fn new(user: &str, sql: &str) -> Arc<Self> {
+        Arc::new(Self {
+            id: uuid::Uuid::now_v7().to_string(),
+            user: user.to_owned(),
+            sql: sql.chars().take(SQL_SHOWN_CHARS).collect(),
+            control: Arc::default(),
+            started: SystemTime::now(),
+            placement: OnceLock::new(),
+            job_id: Mutex::new(None),
+            rows: AtomicU64::new(0),
+            end: OnceLock::new(),
+        })
+    }
+
+    pub(super) fn placed(&self, placement: Placement) {
+        // A re-planned query keeps its first placement.
+        let _ = self.placement.set(placement);
+    }
+
+    pub(super) fn runs_as(&self, job_id: &str) {
+        *self.job_id.lock().unwrap_or_else(PoisonError::into_inner) = Some(job_id.to_owned());
+    }
+
+    /// The scheduler's job, if the executors run the query.
+    pub fn job_id(&self) -> Option<String> {
+        self.job_id.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn ended(&self, error: Option<&EngineError>) {
+        // Only the first end counts.
+        let _ = self.end.set((SystemTime::now(), error.map(|e| format!("{} {}", e.state, e.message))));
+    }
+
+    /// Whether the query has not ended.
+    pub fn is_running(&self) -> bool {
+        self.end.get().is_none()
+    }
+
+    fn summary(&self) -> QuerySummary {
+        let end = self.end.get();
+        let elapsed = end.map_or_else(SystemTime::now, |(at, _)| *at).duration_since(self.started);
+        QuerySummary {
+            id: self.id.clone(),
+            user: self.user.clone(),
+            sql: self.sql.clone(),
+            state: match end {
+                None => "running",
+                Some((_, None)) => "finished",
+                Some((_, Some(_))) => "failed",
+            },
+            placement: self.placement.get().map_or("", |placement| placement.as_str()),
+            job_id: self.job_id(),
+            started_ms: self.started.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64),
+            elapsed_ms: elapsed.unwrap_or(Duration::ZERO).as_millis() as u64,
+            rows: self.rows.load(Ordering::Relaxed),
+            error: end.and_then(|(_, error)| error.clone()),
+        }
+    }
+}
+
+/// Running queries, and the last that ran.
+#[derive(Debug, Default)]
+pub struct QueryList {
+    records: Mutex<VecDeque<Arc<QueryRecord>>>,
+}
+
+impl QueryList {
+    pub(super) fn add(&self, record: Arc<QueryRecord>) {
+        let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        records.push_back(record);
+        // Running queries stay, however many there are: their number is bounded by the sessions'.
+        while records.len() > RECENT_QUERIES {
+            match records.iter().position(|record| !record.is_running()) {
+                Some(index) => records.remove(index),
+                None => break,
+            };
+        }
+    }
+
+    /// Newest first.
+    pub fn summaries(&self) -> Vec<QuerySummary> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner).iter().rev().map(|r| r.summary()).collect()
+    }
+
+    /// The queries that have not ended.
+    pub fn running(&self) -> Vec<Arc<QueryRecord>> {
+        let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        records.iter().filter(|record| record.is_running()).cloned().collect()
+    }
+}
+
+/// What a statement gives.
+pub enum QueryResult {
+    /// Rows, as they come.
+    Rows(SendableRecordBatchStream),
+    /// No rows; the statement has run to its end.
+    Command {
+        /// PostgreSQL's complete command tag, such as `INSERT 0 5`.
+        tag: String,
+        /// Rows written, for statements that write.
+        rows_affected: Option<u64>,
+    },
+}
+
+/// A statement that runs or has run. Dropping it cancels what still runs.
+pub struct QueryHandle {
+    /// The query's id, as `system.queries` shows it.
+    pub id: String,
+    /// The columns; none for a statement that returns no rows.
+    pub schema: SchemaRef,
+    /// Its rows, or its command tag.
+    pub result: QueryResult,
+}
+
+impl QueryHandle {
+    /// The result alone; the stream goes on to cancel the query when it is dropped.
+    pub fn into_result(self) -> QueryResult {
+        self.result
+    }
+}
+
+/// Something to be done when a result has been read, or will not be read any more.
+type OnDrop = Box<dyn FnOnce() + Send>;
+
+/// A query's rows: ends with an error when the query is stopped, and cleans up when it is dropped.
+pub(super) struct QueryStream {
+    schema: SchemaRef,
+    inner: Option<SendableRecordBatchStream>,
+    record: Arc<QueryRecord>,
+    stopped: Pin<Box<WaitForCancellationFutureOwned>>,
+    on_drop: Option<OnDrop>,
+}
+
+impl QueryStream {
+    pub(super) fn new(inner: SendableRecordBatchStream, record: Arc<QueryRecord>, on_drop: Option<OnDrop>) -> Self {
+        let stopped = Box::pin(record.control.token.clone().cancelled_owned());
+        Self { schema: inner.schema(), inner: Some(inner), record, stopped, on_drop }
+    }
+
+    fn finish(&mut self, error: Option<&EngineError>) {
+        self.record.ended(error);
+        self.inner = None;
+        if let Some(on_drop) = self.on_drop.take() {
+            on_drop();
+        }
+    }
+}
+
+impl Stream for QueryStream {
+    type Item = DataFusionResult<RecordBatch>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        let Some(inner) = this.inner.as_mut() else { return Poll::Ready(None) };
+        if this.stopped.as_mut().poll(cx).is_ready() {
+            let error = this.record.control.error();
+            this.finish(Some(&error));
+            return Poll::Ready(Some(Err(DataFusionError::External(Box::new(error)))));
+        }
+        match std::task::ready!(inner.as_mut().poll_next(cx)) {
+            Some(Ok(batch)) => {
+                this.record.rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
+                Poll::Ready(Some(Ok(batch)))
+            }
+            Some(Err(error)) => {
+                let error = EngineError::from(error);
+                this.finish(Some(&error));
+                Poll::Ready(Some(Err(DataFusionError::External(Box::new(error)))))
+            }
+            None => {
+                this.finish(None);
+                Poll::Ready(None)
+            }
+        }
+    }
+}
+
+impl RecordBatchStream for QueryStream {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+}
+
+impl Drop for QueryStream {
+    fn drop(&mut self) {
+        if self.inner.is_some() {
+            self.record.control.stop(StopReason::User);
+            let error = self.record.control.error();
+            self.finish(Some(&error));
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! Where a query runs, and how its rows come back.
+
+use std::sync::Arc;
+
+use ballista_core::JobId;
+use ballista_core::execution_plans::ShuffleReaderExec;
+use ballista_core::serde::scheduler::PartitionLocation;
+use datafusion::arrow::array::{Array, RecordBatch, UInt64Array};
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::error::DataFusionError;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{DdlStatement, LogicalPlan};
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::placeholder_row::PlaceholderRowExec;
+use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{ExecutionPlan, Partitioning, execute_stream};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::prelude::SessionContext;
+use futures::{StreamExt, TryStreamExt};
+use sluice_executor::cassandra::CassandraScanExec;
+use sluice_planner::size::input_size;
+use tokio::sync::mpsc;
+
+use super::context_over;
+use super::error::{EngineError, SqlState};
+use super::query::{Placement, QueryRecord, QueryResult, QueryStream};
+use super::session::{Session, command};
+
+/// Batches between a task in the server and its reader; more would only hold memory.
+const BATCHES_IN_FLIGHT: usize = 2;
+/// Partitions of an exchange when no executor has registered yet.
+const LEAST_PARTITIONS: usize = 2;
+
+/// A plan and where it is to run.
+pub(super) struct Placed {
+    pub placement: Placement,
+    pub plan: Arc<dyn ExecutionPlan>,
+    /// The context that the plan was made in.
+    pub context: SessionContext,
+}
+
+/// Runs a logical plan that DataFusion made.
+pub(super) async fn execute(
+    session: &Arc<Session>,
+    plan: LogicalPlan,
+    tag: &str,
+    record: &Arc<QueryRecord>,
+) -> Result<QueryResult, EngineError> {
+    match &plan {
+        LogicalPlan::Dml(_) | LogicalPlan::Copy(_) => {
+            let rows = run_to_count(session, &plan, record).await?;
+            let tag = if tag == "INSERT" { format!("INSERT 0 {rows}") } else { format!("{tag} {rows}") };
+            Ok(QueryResult::Command { tag, rows_affected: Some(rows) })
+        }
+        LogicalPlan::Ddl(DdlStatement::CreateFunction(_) | DdlStatement::DropFunction(_)) => {
+            Err(EngineError::not_supported("CREATE FUNCTION"))
+        }
+        LogicalPlan::Ddl(ddl) => Err(EngineError::not_supported(ddl.name())),
+        LogicalPlan::Statement(datafusion::logical_expr::Statement::Execute(_)) => {
+            let frame = session.context().execute_logical_plan(plan).await?;
+            let inner = frame.into_unoptimized_plan();
+            Ok(QueryResult::Rows(stream(session, &inner, record).await?))
+        }
+        LogicalPlan::Statement(datafusion::logical_expr::Statement::Prepare(_)) => {
+            session.context().execute_logical_plan(plan).await?;
+            Ok(command(tag))
+        }
+        LogicalPlan::Statement(other) => Err(EngineError::not_supported(other.name())),
+        _ => Ok(QueryResult::Rows(stream(session, &plan, record).await?)),
+    }
+}
+
+/// Runs a plan that writes, and returns how many rows it wrote.
+pub(super) async fn run_to_count(
+    session: &Arc<Session>,
+    plan: &LogicalPlan,
+    record: &Arc<QueryRecord>,
+) -> Result<u64, EngineError> {
+    let mut rows = stream(session, plan, record).await?;
+    let mut total = 0u64;
+    while let Some(batch) = rows.next().await {
+        let batch = batch?;
+        if let Some(counts) = batch.columns().first().and_then(|c| c.as_any().downcast_ref::<UInt64Array>()) {
+            total += (0..counts.len()).filter(|i| counts.is_valid(*i)).map(|i| counts.value(i)).sum::<u64>();
+        }
+    }
+    Ok(total)
+}
+
+/// Starts a plan and returns its rows as they come.
+pub(super) async fn stream(
+    session: &Arc<Session>,
+    plan: &LogicalPlan,
+    record: &Arc<QueryRecord>,
+) -> Result<SendableRecordBatchStream, EngineError> {
+    let placed = place(session, plan).await?;
+    start(session, placed, record).await
+}
+
+/// Chooses where a plan runs, and makes its physical plan for that place.
+///
+/// The plan for this process is made first, because it also tells what will be read; planning a
+/// query that turns out to be large costs a second planning, which is nothing beside running it.
+pub(super) async fn place(session: &Arc<Session>, plan: &LogicalPlan) -> Result<Placed, EngineError> {
+    let engine = session.engine();
+    let server_plan = session.context().state().create_physical_plan(plan).await?;
+    let size = input_size(&server_plan);
+    let small = size.bytes.is_some_and(|bytes| bytes <= session.setting_number("sluice.single_task_max_bytes"));
+    if needs_this_process(&server_plan) || (small && (engine.embedded || !size.reads_files)) {
+        return Ok(Placed { placement: Placement::Server, plan: server_plan, context: session.context().clone() });
+    }
+    let partitions = if small { 1 } else { target_partitions(session).await };
+    let config = session.cluster_config()?.with_target_partitions(partitions);
+    let mut config = config;
+    let own = session.context().copied_config();
+    config.options_mut().catalog.default_catalog = own.options().catalog.default_catalog.clone();
+    config.options_mut().catalog.default_schema = own.options().catalog.default_schema.clone();
+    config.options_mut().execution.time_zone = own.options().execution.time_zone.clone();
+    let context = context_over(&engine.cluster_state, session.id(), config);
+    let cluster_plan = context.state().create_physical_plan(plan).await?;
+    let placement = if small { Placement::OneTask } else { Placement::Stages };
+    Ok(Placed { placement, plan: cluster_plan, context })
+}
+
+async fn target_partitions(session: &Session) -> usize {
+    match session.setting_number("sluice.target_partitions") {
+        0 => (session.engine().scheduler.total_vcores().await as usize).max(LEAST_PARTITIONS),
+        wanted => wanted as usize,
+    }
+}
+
+/// Whether a plan reads what only this process has (system tables) or has an operator that cannot
+/// be sent to executors.
+fn needs_this_process(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    if plan.is::<RecursiveQueryExec>() {
+        return true;
+    }
+    if plan.is::<CassandraScanExec>() {
+        return false;
+    }
+    let children = plan.children();
+    if children.is_empty() {
+        let known = plan.is::<DataSourceExec>() || plan.is::<EmptyExec>() || plan.is::<PlaceholderRowExec>() || plan.name() == "LazyMemoryExec";
+        return !known;
+    }
+    children.into_iter().any(needs_this_process)
+}
+
+/// Starts a placed plan.
+pub(super) async fn start(
+    session: &Arc<Session>,
+    placed: Placed,
+    record: &Arc<QueryRecord>,
+) -> Result<SendableRecordBatchStream, EngineError> {
+    record.placed(placed.placement);
+    match placed.placement {
+        Placement::Server => {
+            let rows = run_in_server(session, placed.plan, placed.context.task_ctx())?;
+            Ok(Box::pin(QueryStream::new(rows, record.clone(), None)))
+        }
+        Placement::OneTask | Placement::Stages => run_on_executors(session, placed, record).await,
+    }
+}
+
+/// Drives a plan on the task threads; a panic in it ends the query and nothing else.
+fn run_in_server(
+    session: &Session,
+    plan: Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+) -> Result<SendableRecordBatchStream, EngineError> {
+    let schema = plan.schema();
+    let (sender, receiver) = mpsc::channel(BATCHES_IN_FLIGHT);
+    let mut driver = tokio::task::JoinSet::new();
+    driver.spawn_on(
+        async move {
+            let mut rows = execute_stream(plan, context)?;
+            while let Some(batch) = rows.next().await {
+                // A closed channel is a reader that went away.
+                if sender.send(batch).await.is_err() {
+                    break;
+                }
+            }
+            Ok::<(), DataFusionError>(())
+        },
+        &session.engine().task_runtime,
+    );
+    let rows = futures::stream::unfold((receiver, driver), |(mut receiver, mut driver)| async move {
+        if let Some(batch) = receiver.recv().await {
+            return Some((batch, (receiver, driver)));
+        }
+        let error = match driver.join_next().await {
+            None | Some(Ok(Ok(()))) => return None,
+            Some(Ok(Err(error))) => error,
+            Some(Err(panic)) => DataFusionError::External(Box::new(panicked(&panic))),
+        };
+        Some((Err(error), (receiver, driver)))
+    });
+    Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows.boxed())))
+}
+
+fn panicked(error: &tokio::task::JoinError) -> EngineError {
+    EngineError::new(SqlState::INTERNAL, "the query ended because its code panicked")
+        .with_detail(error.to_string())
+        .with_hint("the input may be damaged; the service goes on")
+}
+
+/// Submits a plan, waits for its last stage, and reads the result from where the executors left it.
+async fn run_on_executors(
+    session: &Arc<Session>,
+    placed: Placed,
+    record: &Arc<QueryRecord>,
+) -> Result<SendableRecordBatchStream, EngineError> {
+    let engine = session.engine().clone();
+    if engine.scheduler.total_vcores().await == 0 {
+        return Err(EngineError::new(SqlState::INSUFFICIENT_RESOURCES, "no executor is registered")
+            .with_hint("start one with: sluice executor --coordinator HOST:PORT"));
+    }
+    let schema = placed.plan.schema();
+    let context = placed.context.task_ctx();
+    let mut job = engine.scheduler.submit(&record.id, Arc::new(placed.context), placed.plan).await?;
+    record.runs_as(job.id().as_str());
+    let guard = JobGuard { scheduler: engine.scheduler.clone(), id: Some(job.id().clone()), finished: false };
+    let outcome = tokio::select! {
+        outcome = job.finished() => outcome,
+        () = record.control.stopped() => return Err(record.control.error()),
+    };
+    let locations = outcome?;
+    let mut guard = guard;
+    guard.finished = true;
+    let locations: Vec<PartitionLocation> = locations
+        .into_iter()
+        .map(|location| location.try_into())
+        .collect::<Result<_, _>>()
+        .map_err(|error: ballista_core::error::BallistaError| EngineError::new(SqlState::SYSTEM_ERROR, error.to_string()))?;
+    let rows = read_result(&engine, schema, locations, context)?;
+    Ok(Box::pin(QueryStream::new(rows, record.clone(), Some(Box::new(move || drop(guard))))))
+}
+
+/// Cancels a job that has not ended, and removes the result of one that has, when nobody reads it any more.
+struct JobGuard {
+    scheduler: Arc<sluice_scheduler::cluster::Scheduler>,
+    id: Option<JobId>,
+    finished: bool,
+}
+
+impl Drop for JobGuard {
+    fn drop(&mut self) {
+        let Some(id) = self.id.take() else { return };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (scheduler, finished) = (self.scheduler.clone(), self.finished);
+        runtime.spawn(async move {
+            if finished {
+                scheduler.release(&id);
+            } else if let Err(error) = scheduler.cancel(&id).await {
+                tracing::warn!(%error, "a job could not be cancelled");
+            }
+        });
+    }
+}
+
+/// The rows of a finished job: its partitions one after another, in order.
+fn read_result(
+    engine: &super::Engine,
+    schema: SchemaRef,
+    locations: Vec<PartitionLocation>,
+    context: Arc<TaskContext>,
+) -> Result<SendableRecordBatchStream, EngineError> {
+    let Some(stage_id) = locations.first().map(|location| location.partition_id.stage_id) else {
+        let none = futures::stream::iter(Vec::<Result<RecordBatch, DataFusionError>>::new());
+        return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, none)));
+    };
+    let mut partitions: std::collections::BTreeMap<usize, Vec<PartitionLocation>> = Default::default();
+    for location in locations {
+        partitions.entry(location.partition_id.partition_id).or_default().push(location);
+    }
+    let partitions: Vec<Vec<PartitionLocation>> = partitions.into_values().collect();
+    let count = partitions.len();
+    let work_dir = engine.work_dir.to_string_lossy().into_owned();
+    let reader = ShuffleReaderExec::try_new(stage_id, partitions, schema.clone(), Partitioning::UnknownPartitioning(count))?
+        .with_work_dir(work_dir)
+        .with_client_pool(engine.connections.clone());
+    let rows = futures::stream::iter(0..count)
+        .map(move |partition| reader.execute(partition, context.clone()))
+        .try_flatten();
+    Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows.boxed())))
+}
+
+/// A plan whose rows are all read and thrown away, for `EXPLAIN ANALYZE`.
+pub(super) async fn run_and_discard(
+    session: &Arc<Session>,
+    placed: Placed,
+    record: &Arc<QueryRecord>,
+) -> Result<u64, EngineError> {
+    let mut rows = start(session, placed, record).await?;
+    let mut count = 0;
+    while let Some(batch) = rows.next().await {
+        count += batch?.num_rows() as u64;
+    }
+    Ok(count)
+}
+
+/// One partition, for plans whose partitions would be run one by one.
+pub(super) fn single_partition(plan: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+    if plan.properties().output_partitioning().partition_count() == 1 {
+        plan
+    } else {
+        Arc::new(CoalescePartitionsExec::new(plan))
+    }
+}
