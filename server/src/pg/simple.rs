@@ -1,0 +1,62 @@
+//! The simple protocol: a string of statements, every value in text.
+
+use super::backend::{Format, put_complete, put_empty_query, put_row_description};
+use super::connection::{Connection, rows_tag};
+use super::encode;
+use super::rows::Rows;
+use super::wire::Failure;
+use crate::engine::{EngineError, QueryResult, SqlState, Statement};
+
+impl Connection<'_> {
+    /// Runs the statements of `sql` one after another; the first error ends the string.
+    pub(super) async fn simple_query(&mut self, sql: &str) -> Result<(), Failure> {
+        // As in PostgreSQL, a simple query ends the life of the unnamed statement and portal.
+        self.statements.remove("");
+        self.portals.remove("");
+        let statements = self.session.parse(sql)?;
+        if statements.is_empty() {
+            put_empty_query(&mut self.wire.out);
+        }
+        for statement in statements {
+            self.run_statement(statement).await?;
+        }
+        self.ready().await
+    }
+
+    async fn run_statement(&mut self, statement: Statement) -> Result<(), Failure> {
+        self.check_transaction(&statement)?;
+        if self.deallocate_own(&statement) {
+            put_complete(&mut self.wire.out, statement.tag());
+            return Ok(());
+        }
+        let session = self.session;
+        let handle = self
+            .wire
+            .while_connected(async {
+                let prepared = session.prepare(statement.clone(), &[]).await?;
+                if !prepared.parameter_types.is_empty() {
+                    return Err(EngineError::new(SqlState::UNDEFINED_PARAMETER, "there is no parameter $1")
+                        .with_hint("bind parameters through the extended query protocol"));
+                }
+                session.execute(&prepared, Vec::new()).await
+            })
+            .await??;
+        let schema = handle.schema.clone();
+        match handle.into_result() {
+            QueryResult::Rows(stream) => {
+                put_row_description(&mut self.wire.out, &schema, |_| Format::Text);
+                let columns = encode::columns(&schema, |_| Format::Text);
+                let mut rows = Rows::new(stream, columns, self.encode_options());
+                rows.send(self.wire, None).await?;
+                self.put_notices();
+                put_complete(&mut self.wire.out, &rows_tag(&statement, rows.sent));
+            }
+            QueryResult::Command { tag, .. } => {
+                self.put_notices();
+                put_complete(&mut self.wire.out, &tag);
+                self.after_command(&tag);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,1 @@
+//! The schema `pg_catalog`.
