@@ -384,7 +384,7 @@ impl Session {
         if error.state != SqlState::UNDEFINED_TABLE || error.hint.is_some() {
             return error;
         }
-        let Some(full) = error.message.split('"').nth(1) else { return error };
+        let Some(full) = error.message.split('"').nth(1).map(str::to_owned) else { return error };
         let parts: Vec<&str> = full.split('.').collect();
         let [.., catalog, schema, table] = parts.as_slice() else { return error };
         let list = self.engine.catalogs.list();

@@ -34,6 +34,7 @@ mod wire;
 use std::time::Duration;
 
 pub use listener::serve;
+pub(crate) use types::{PG_TYPE_METADATA, PgType, type_modifier};
 
 /// Limits of the PostgreSQL front end.
 #[derive(Debug, Clone)]

@@ -140,11 +140,13 @@ impl PgType {
 
     /// The type that a column of this field has on the wire.
     pub fn of_field(field: &Field) -> Self {
+        // A cast keeps the metadata of what it casts: it means something for its own Arrow type only.
+        let is_text = matches!(field.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
         match field.metadata().get(PG_TYPE_METADATA).map(String::as_str) {
-            Some("oid") => return Self::Oid,
-            Some("name") => return Self::Name,
-            Some("char") => return Self::Char,
-            Some("json") => return Self::Json,
+            Some("oid") if matches!(field.data_type(), DataType::Int32 | DataType::Int64) => return Self::Oid,
+            Some("name") if is_text => return Self::Name,
+            Some("char") if is_text => return Self::Char,
+            Some("json") if is_text => return Self::Json,
             _ => {}
         }
         let is_uuid = field.metadata().get("ARROW:extension:name").is_some_and(|name| name == "arrow.uuid");

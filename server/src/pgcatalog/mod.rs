@@ -1,1 +1,37 @@
-//! The schema `pg_catalog`.
+//! The schema `pg_catalog`: what PostgreSQL's clients ask about a database.
+//!
+//! psql's `\d`, JDBC's metadata and ORMs read these relations with SQL that uses much of
+//! PostgreSQL. Three parts answer it: relations made from the session's catalogs when they are read
+//! ([`definitions`], [`content`], [`relation`], [`catalogs`]), the functions that go with them
+//! ([`functions`]), and a rewrite of what DataFusion does not understand ([`rewrite`]), which
+//! touches no statement that does not name the catalog.
+//!
+//! The crate datafusion-pg-catalog was tried on paper and left: it loads every table of every
+//! catalog for each query, numbers tables by the order of asking, matches one client version's
+//! texts, can be made to panic by a statement, and draws in a second pgwire.
+
+mod catalogs;
+mod content;
+mod definitions;
+mod functions;
+mod oids;
+mod relation;
+mod rewrite;
+mod types;
+
+use std::sync::Arc;
+
+use crate::engine::Session;
+
+pub use rewrite::rewrite;
+
+/// Gives a session `pg_catalog` in every catalog, and the functions that go with it.
+pub fn register(session: &Arc<Session>) {
+    let context = session.context();
+    let catalogs = Arc::clone(context.state_ref().read().catalog_list());
+    let source = content::Source { catalogs, session: Arc::downgrade(session) };
+    for function in functions::functions(&source) {
+        context.register_udf(function);
+    }
+    context.register_catalog_list(Arc::new(catalogs::SessionCatalogs::new(source)));
+}

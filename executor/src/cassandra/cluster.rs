@@ -1,0 +1,203 @@
+//! A connection to a cluster, shared by all that use the same options.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use scylla::client::execution_profile::ExecutionProfile;
+use scylla::client::session::Session;
+use scylla::client::session_builder::SessionBuilder;
+use scylla::cluster::ClusterState;
+use scylla::cluster::metadata::Table;
+use scylla::policies::load_balancing::{DefaultPolicy, NodeIdentifier, SingleTargetLoadBalancingPolicy};
+use scylla::statement::Statement;
+use scylla::statement::prepared::PreparedStatement;
+use tokio::sync::OnceCell;
+
+use super::error::CassandraError;
+use super::options::CassandraOptions;
+
+/// How long a first connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Prepared statements kept; when there are more, all are forgotten and prepared again as needed.
+const PREPARED_STATEMENTS: usize = 1_000;
+/// How long a table's size, as its nodes estimate it, is believed. Nodes renew theirs every five minutes.
+const SIZE_TTL: Duration = Duration::from_secs(60);
+
+/// A connected cluster.
+pub struct CassandraCluster {
+    options: CassandraOptions,
+    session: Session,
+    prepared: Mutex<HashMap<String, PreparedStatement>>,
+    sizes: Mutex<HashMap<(String, String), (Instant, Option<TableSize>)>>,
+}
+
+/// What the nodes estimate of a table, all replicas together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TableSize {
+    /// Partitions.
+    pub partition_count: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+impl std::fmt::Debug for CassandraCluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CassandraCluster").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+type Shared = Arc<OnceCell<Arc<CassandraCluster>>>;
+
+/// One connection for each set of options in this process: plans that arrive from elsewhere name
+/// their cluster by its options.
+static CLUSTERS: LazyLock<Mutex<HashMap<CassandraOptions, Shared>>> = LazyLock::new(Mutex::default);
+
+impl CassandraCluster {
+    /// The connection for these options, made now if there is none. A failure is not remembered.
+    pub async fn shared(options: &CassandraOptions) -> Result<Arc<Self>, CassandraError> {
+        let cell = {
+            let mut clusters = CLUSTERS.lock().unwrap_or_else(PoisonError::into_inner);
+            clusters.entry(options.clone()).or_default().clone()
+        };
+        cell.get_or_try_init(|| async { Ok(Arc::new(Self::connect(options.clone()).await?)) }).await.cloned()
+    }
+
+    /// A connection of its own.
+    pub async fn connect(options: CassandraOptions) -> Result<Self, CassandraError> {
+        let mut balancing = DefaultPolicy::builder().token_aware(true);
+        if let Some(dc) = &options.local_dc {
+            balancing = balancing.prefer_datacenter(dc.clone());
+        }
+        let profile = ExecutionProfile::builder()
+            .consistency(options.read_consistency())
+            .request_timeout(Some(Duration::from_millis(options.request_timeout_ms)))
+            .load_balancing_policy(balancing.build())
+            .build();
+        let mut builder = SessionBuilder::new()
+            .known_nodes(&options.contact_points)
+            .default_execution_profile_handle(profile.into_handle())
+            .connection_timeout(CONNECT_TIMEOUT);
+        if let (Some(user), Some(password)) = (&options.username, &options.password) {
+            builder = builder.user(user, password);
+        }
+        let contact_points = options.contact_points_text();
+        let connecting = builder.build();
+        // The driver goes on trying for longer than a user waits for a first answer.
+        let session = match tokio::time::timeout(2 * CONNECT_TIMEOUT, connecting).await {
+            Ok(Ok(session)) => session,
+            Ok(Err(error)) => return Err(CassandraError::from_session(contact_points, &error)),
+            Err(_) => {
+                let reason = format!("no answer within {} s", (2 * CONNECT_TIMEOUT).as_secs());
+                return Err(CassandraError::Connect { contact_points, reason });
+            }
+        };
+        Ok(Self { options, session, prepared: Mutex::default(), sizes: Mutex::default() })
+    }
+
+    /// The driver's session.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// What the connection was made with.
+    pub fn options(&self) -> &CassandraOptions {
+        &self.options
+    }
+
+    /// The cluster's nodes, ring and tables, as last heard.
+    pub fn state(&self) -> Arc<ClusterState> {
+        self.session.get_cluster_state()
+    }
+
+    /// A table's or materialized view's columns and keys.
+    pub fn table(&self, keyspace: &str, table: &str) -> Option<Table> {
+        let state = self.state();
+        let keyspace = state.get_keyspace(keyspace)?;
+        let table = keyspace.tables.get(table).or_else(|| keyspace.views.get(table).map(|view| &view.view_metadata));
+        table.cloned()
+    }
+
+    /// Asks the cluster anew for its nodes and tables, and forgets what was cached of them.
+    pub async fn refresh(&self) -> Result<(), CassandraError> {
+        self.prepared.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.sizes.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.session.refresh_metadata().await.map_err(|error| CassandraError::Connect {
+            contact_points: self.options.contact_points_text(),
+            reason: error.to_string(),
+        })
+    }
+
+    /// A prepared statement, prepared once a connection.
+    pub async fn prepare(&self, cql: &str, what: &str) -> Result<PreparedStatement, CassandraError> {
+        if let Some(found) = self.prepared.lock().unwrap_or_else(PoisonError::into_inner).get(cql) {
+            return Ok(found.clone());
+        }
+        let mut prepared =
+            self.session.prepare(cql).await.map_err(|error| CassandraError::from_prepare(what, &error))?;
+        // Reads and keyed writes with a fixed timestamp give the same when they are repeated.
+        prepared.set_is_idempotent(true);
+        let mut all = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= PREPARED_STATEMENTS {
+            all.clear();
+        }
+        all.insert(cql.to_owned(), prepared.clone());
+        Ok(prepared)
+    }
+
+    /// Runs a statement that changes the schema, and waits until all nodes agree on it.
+    pub async fn execute_ddl(&self, cql: &str) -> Result<(), CassandraError> {
+        let what = "a change of the schema";
+        self.session
+            .query_unpaged(cql, ())
+            .await
+            .map_err(|error| CassandraError::from_execution(what, &error))?;
+        self.session
+            .await_schema_agreement()
+            .await
+            .map_err(|error| CassandraError::Timeout { what: what.to_owned(), reason: error.to_string() })?;
+        self.refresh().await
+    }
+
+    /// The size of a table; `None` when no node has an estimate, as for a table that was just made.
+    pub async fn table_size(&self, keyspace: &str, table: &str) -> Option<TableSize> {
+        let key = (keyspace.to_owned(), table.to_owned());
+        if let Some((at, size)) = self.sizes.lock().unwrap_or_else(PoisonError::into_inner).get(&key)
+            && at.elapsed() < SIZE_TTL
+        {
+            return *size;
+        }
+        let size = self.ask_size(keyspace, table).await;
+        self.sizes.lock().unwrap_or_else(PoisonError::into_inner).insert(key, (Instant::now(), size));
+        size
+    }
+
+    /// Each node knows the ranges that it is the first replica of.
+    async fn ask_size(&self, keyspace: &str, table: &str) -> Option<TableSize> {
+        let state = self.state();
+        let asked = state.get_nodes_info().iter().filter(|node| node.is_connected()).map(|node| {
+            let mut statement = Statement::new(
+                "SELECT mean_partition_size, partitions_count FROM system.size_estimates WHERE keyspace_name = ? AND table_name = ?",
+            );
+            statement.set_load_balancing_policy(Some(SingleTargetLoadBalancingPolicy::new(NodeIdentifier::Node(node.clone()), None)));
+            statement.set_is_idempotent(true);
+            async move { self.session.query_unpaged(statement, (keyspace, table)).await.ok()?.into_rows_result().ok() }
+        });
+        let mut total: Option<TableSize> = None;
+        for rows in futures::future::join_all(asked).await.into_iter().flatten() {
+            let Ok(rows) = rows.rows::<(Option<i64>, Option<i64>)>() else { continue };
+            for (mean, count) in rows.flatten() {
+                let (mean, count) = (mean.unwrap_or(0).max(0) as u64, count.unwrap_or(0).max(0) as u64);
+                let sum = total.get_or_insert_default();
+                sum.partition_count = sum.partition_count.saturating_add(count);
+                sum.bytes = sum.bytes.saturating_add(mean.saturating_mul(count));
+            }
+        }
+        total
+    }
+}
+
+/// An identifier in CQL's quotes: case-sensitive and reserved names come through.
+pub fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}

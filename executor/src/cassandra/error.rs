@@ -1,0 +1,161 @@
+//! What can go wrong with Cassandra, by what a user can do about it.
+
+use datafusion::error::DataFusionError;
+use scylla::errors::{DbError, ExecutionError, NewSessionError, PrepareError, RequestAttemptError};
+
+/// Starts the words of every connection failure; a task's error is recognised by it.
+const CANNOT_CONNECT: &str = "cannot connect to Cassandra";
+const TIMED_OUT: &str = "Cassandra timed out";
+const NOT_ENOUGH: &str = "not enough Cassandra replicas";
+const REFUSED: &str = "Cassandra refused";
+const NULL_KEY: &str = "null in primary key column";
+
+/// One variant for each thing that a user can act on.
+#[derive(Debug, thiserror::Error)]
+pub enum CassandraError {
+    /// An option that does not exist.
+    #[error("unknown option \"{name}\" of a Cassandra catalog")]
+    UnknownOption { name: String, suggestion: Option<String> },
+    /// An option whose value cannot be used.
+    #[error("option \"{name}\" of a Cassandra catalog is \"{value}\": it takes {expected}")]
+    BadOption { name: &'static str, value: String, expected: &'static str },
+    /// No node answered, or none let us in.
+    #[error("{CANNOT_CONNECT} at {contact_points}: {reason}")]
+    Connect { contact_points: String, reason: String },
+    /// Nodes took too long, after all retries.
+    #[error("{TIMED_OUT} {what}: {reason}")]
+    Timeout { what: String, reason: String },
+    /// Too few replicas were alive, after all retries.
+    #[error("{NOT_ENOUGH} are alive {what}: {reason}")]
+    Unavailable { what: String, reason: String },
+    /// The cluster understood and said no.
+    #[error("{REFUSED} {what}: {reason}")]
+    Refused { what: String, reason: String },
+    /// Rows that could not be written, with what is known of the others.
+    #[error("writing to {table} failed after {acknowledged_rows} rows of this task were acknowledged: {source}")]
+    Write { table: String, acknowledged_rows: u64, source: Box<CassandraError> },
+    /// A key that is not there.
+    #[error("{NULL_KEY} \"{column}\" of {table}, row {row}")]
+    NullKey { table: String, column: String, row: u64 },
+    /// A value that does not fit.
+    #[error("column \"{column}\": {reason}")]
+    Value { column: String, reason: String },
+    /// Bytes from a node that are not what their type says.
+    #[error("column \"{column}\" holds bytes that are no {cql_type}: {reason}")]
+    Decode { column: String, cql_type: String, reason: String },
+    /// A statement that cannot be expressed in CQL.
+    #[error("{0}")]
+    Ddl(String),
+    /// Something that this source does not do.
+    #[error("{0} is not supported for Cassandra tables")]
+    NotSupported(String),
+}
+
+impl CassandraError {
+    /// The SQLSTATE of the error's class.
+    pub fn sqlstate(&self) -> &'static str {
+        match self {
+            Self::UnknownOption { .. } | Self::BadOption { .. } => "22023",
+            Self::Connect { .. } => "08001",
+            Self::Timeout { .. } => "57014",
+            Self::Unavailable { .. } => "53000",
+            Self::Refused { .. } | Self::Ddl(_) => "42000",
+            Self::Write { source, .. } => source.sqlstate(),
+            Self::NullKey { .. } => "23502",
+            Self::Value { .. } => "22000",
+            Self::Decode { .. } => "XX001",
+            Self::NotSupported(_) => "0A000",
+        }
+    }
+
+    /// The SQLSTATE of an error that reached us as text from a task.
+    pub fn sqlstate_of_text(text: &str) -> Option<&'static str> {
+        [(NULL_KEY, "23502"), (CANNOT_CONNECT, "08001"), (TIMED_OUT, "57014"), (NOT_ENOUGH, "53000"), (REFUSED, "42000")]
+            .into_iter()
+            .find(|(words, _)| text.contains(words))
+            .map(|(_, state)| state)
+    }
+
+    /// What the user can do.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::UnknownOption { suggestion: Some(name), .. } => Some(format!("did you mean \"{name}\"?")),
+            Self::Connect { .. } => Some("are the nodes up, and is the port the one for CQL (9042)?".to_owned()),
+            Self::Timeout { .. } => Some("the nodes may be overloaded; a longer request_timeout_ms may help".to_owned()),
+            Self::Unavailable { .. } => Some("start the nodes that are down, or choose a lower consistency".to_owned()),
+            Self::Write { .. } => {
+                Some("running the statement again is safe: the same rows are written over themselves".to_owned())
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether another try, later or at another replica, may succeed.
+    pub(super) fn is_transient(&self) -> bool {
+        matches!(self, Self::Timeout { .. } | Self::Unavailable { .. } | Self::Connect { .. })
+    }
+
+    pub(super) fn from_session(contact_points: String, error: &NewSessionError) -> Self {
+        Self::Connect { contact_points, reason: shortest(error) }
+    }
+
+    /// `what` completes the sentence, such as `while reading shop.orders`.
+    pub(super) fn from_execution(what: &str, error: &ExecutionError) -> Self {
+        let what = what.to_owned();
+        match error {
+            ExecutionError::RequestTimeout(after) => {
+                Self::Timeout { what, reason: format!("no answer within {} ms", after.as_millis()) }
+            }
+            ExecutionError::LastAttemptError(attempt) => Self::from_attempt(what, attempt),
+            ExecutionError::PrepareError(error) => Self::from_prepare(&what, error),
+            ExecutionError::ConnectionPoolError(_) | ExecutionError::EmptyPlan => {
+                Self::Connect { contact_points: what, reason: shortest(error) }
+            }
+            ExecutionError::BadQuery(_) => Self::Refused { what, reason: shortest(error) },
+            _ => Self::Timeout { what, reason: shortest(error) },
+        }
+    }
+
+    pub(super) fn from_prepare(what: &str, error: &PrepareError) -> Self {
+        match error {
+            PrepareError::AllAttemptsFailed { first_attempt } => Self::from_attempt(what.to_owned(), first_attempt),
+            _ => Self::Connect { contact_points: what.to_owned(), reason: shortest(error) },
+        }
+    }
+
+    fn from_attempt(what: String, error: &RequestAttemptError) -> Self {
+        match error {
+            RequestAttemptError::DbError(db, words) => {
+                let reason = if words.is_empty() { db.to_string() } else { words.clone() };
+                match db {
+                    DbError::Unavailable { .. } => Self::Unavailable { what, reason },
+                    DbError::ReadTimeout { .. }
+                    | DbError::WriteTimeout { .. }
+                    | DbError::Overloaded
+                    | DbError::IsBootstrapping
+                    | DbError::ReadFailure { .. }
+                    | DbError::WriteFailure { .. }
+                    | DbError::ServerError => Self::Timeout { what, reason },
+                    _ => Self::Refused { what, reason },
+                }
+            }
+            RequestAttemptError::SerializationError(_) => Self::Refused { what, reason: shortest(error) },
+            _ => Self::Timeout { what, reason: shortest(error) },
+        }
+    }
+}
+
+/// The words of the innermost cause: the driver's outer ones say where in the driver it happened.
+fn shortest(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+impl From<CassandraError> for DataFusionError {
+    fn from(error: CassandraError) -> Self {
+        Self::External(Box::new(error))
+    }
+}

@@ -1,0 +1,311 @@
+//! The service as its users run it: the binary `sluice`, as one process or as a coordinator with executors.
+
+use std::fs::File;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+use tokio_postgres::{Client, NoTls};
+
+/// A debug build on a machine that compiles at the same time takes seconds; a service that hangs takes for ever.
+const START_TIMEOUT: Duration = Duration::from_secs(120);
+/// Lines of a process's log that go into an error.
+const LOG_LINES_SHOWN: usize = 25;
+
+/// The binary to test: `SLUICE_BIN`, or the one that Cargo built beside this test.
+pub fn binary() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("SLUICE_BIN") {
+        return Ok(path.into());
+    }
+    let test = std::env::current_exe().context("the path of this executable")?;
+    let candidates = test.ancestors().skip(1).take(2).map(|dir| dir.join("sluice"));
+    match candidates.into_iter().find(|path| path.is_file()) {
+        Some(path) => Ok(path),
+        None => bail!("no binary `sluice` beside {}: build it (cargo build) or name it in SLUICE_BIN", test.display()),
+    }
+}
+
+/// A process that is killed when nobody needs it any more.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    name: String,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts `command` with its output in `log`.
+    pub fn start(name: &str, mut command: Command, log: PathBuf) -> Result<Self> {
+        let output = File::create(&log).with_context(|| format!("creating {}", log.display()))?;
+        let errors = output.try_clone()?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(output)
+            .stderr(errors)
+            .spawn()
+            .with_context(|| format!("starting {name}: {command:?}"))?;
+        Ok(Self { child, name: name.to_owned(), log })
+    }
+
+    /// The process's id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has written so far.
+    pub fn output(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// An error with the end of the log if the process is no longer there.
+    pub fn check_alive(&mut self) -> Result<()> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => bail!("{} ended with {status}:\n{}", self.name, self.log_end()),
+        }
+    }
+
+    /// The last lines of the log.
+    pub fn log_end(&self) -> String {
+        let text = self.output();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n")
+    }
+
+    /// Asks the process to end (SIGTERM) and waits until it has; killed when `patience` is over.
+    pub fn terminate(&mut self, patience: Duration) -> Result<ExitStatus> {
+        let sent = Command::new("kill").arg("-TERM").arg(self.id().to_string()).status().context("running kill")?;
+        if !sent.success() {
+            bail!("{} (process {}) could not be signalled", self.name, self.id());
+        }
+        let deadline = Instant::now() + patience;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.kill();
+        bail!("{} did not end within {patience:?} of SIGTERM:\n{}", self.name, self.log_end())
+    }
+
+    /// Ends the process at once, as a crash would.
+    pub fn kill(&mut self) {
+        // A process that has ended already is what was wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// How the service is laid out over processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// `sluice serve`: everything in one process.
+    Embedded,
+    /// `sluice coordinator` and three `sluice executor`.
+    Cluster,
+}
+
+impl Layout {
+    /// Both, in the order in which they are tested.
+    pub const ALL: [Self; 2] = [Self::Embedded, Self::Cluster];
+    /// Executors of either layout.
+    pub const EXECUTOR_COUNT: usize = 3;
+
+    /// A name for tests and keyspaces.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::Cluster => "cluster",
+        }
+    }
+}
+
+/// Ports that were free a moment ago.
+fn free_ports(count: usize) -> Result<Vec<u16>> {
+    // All are held at the same time, so that they differ.
+    let listeners: Vec<TcpListener> =
+        (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<std::io::Result<_>>()?;
+    Ok(listeners.iter().map(|listener| listener.local_addr().map(|address| address.port())).collect::<std::io::Result<_>>()?)
+}
+
+/// A running service with a data directory of its own.
+#[derive(Debug)]
+pub struct Service {
+    layout: Layout,
+    /// Port for PostgreSQL clients.
+    pub pg_port: u16,
+    /// Port for Arrow Flight SQL.
+    pub flight_port: u16,
+    /// Port for the web page.
+    pub http_port: u16,
+    scheduler_port: u16,
+    main: Mutex<Process>,
+    executors: Mutex<Vec<Process>>,
+    binary: PathBuf,
+    // After the processes, because they are dropped in this order.
+    data_dir: TempDir,
+}
+
+impl Service {
+    /// Starts the service and waits until it answers and its executors have joined.
+    pub async fn start(binary: &Path, layout: Layout) -> Result<Self> {
+        Self::start_with(binary, layout, &[]).await
+    }
+
+    /// The same with more flags for `serve` or `coordinator`.
+    pub async fn start_with(binary: &Path, layout: Layout, flags: &[&str]) -> Result<Self> {
+        let ports = free_ports(4)?;
+        let data_dir = tempfile::Builder::new().prefix("sluice-test-").tempdir()?;
+        let mut command = Command::new(binary);
+        command.arg(match layout {
+            Layout::Embedded => "serve",
+            Layout::Cluster => "coordinator",
+        });
+        // A developer's own settings must not leak into a test.
+        command.current_dir(data_dir.path()).env_remove("SLUICE_CONFIG");
+        command.arg("--data-dir").arg(data_dir.path().join("data"));
+        for (flag, port) in ["--pg-port", "--flight-port", "--http-port"].iter().zip(&ports) {
+            command.arg(flag).arg(port.to_string());
+        }
+        match layout {
+            Layout::Embedded => command.arg("--executors").arg(Self::executor_count().to_string()),
+            Layout::Cluster => command.arg("--scheduler-port").arg(ports[3].to_string()),
+        };
+        command.args(flags);
+        let main = Process::start(layout.name(), command, data_dir.path().join("service.log"))?;
+        let service = Self {
+            layout,
+            pg_port: ports[0],
+            flight_port: ports[1],
+            http_port: ports[2],
+            scheduler_port: ports[3],
+            main: Mutex::new(main),
+            executors: Mutex::default(),
+            binary: binary.to_owned(),
+            data_dir,
+        };
+        service.wait_until_ready(1, "SELECT 1").await?;
+        if layout == Layout::Cluster {
+            for index in 0..Self::executor_count() {
+                service.start_executor(index)?;
+            }
+        }
+        service.wait_for_executors(Self::executor_count()).await?;
+        Ok(service)
+    }
+
+    fn executor_count() -> usize {
+        Layout::EXECUTOR_COUNT
+    }
+
+    /// Starts executor `index` (from 0) of a cluster, under the address of Cassandra's node of the same place.
+    pub fn start_executor(&self, index: usize) -> Result<()> {
+        let mut command = Command::new(&self.binary);
+        command
+            .arg("executor")
+            .args(["--coordinator", &format!("127.0.0.1:{}", self.scheduler_port)])
+            .arg("--data-dir")
+            .arg(self.data_dir.path().join(format!("executor-{index}")))
+            .args(["--host", &format!("127.0.1.{}", index + 1), "--vcores", "1"])
+            .current_dir(self.data_dir.path())
+            .env_remove("SLUICE_CONFIG");
+        let log = self.data_dir.path().join(format!("executor-{index}.log"));
+        let process = Process::start(&format!("executor {index}"), command, log)?;
+        let mut executors = self.executors.lock().expect("no test panicked with it");
+        if index < executors.len() {
+            executors[index] = process;
+        } else {
+            executors.push(process);
+        }
+        Ok(())
+    }
+
+    /// Kills executor `index` of a cluster, as a crash would.
+    pub fn kill_executor(&self, index: usize) {
+        self.executors.lock().expect("no test panicked with it")[index].kill();
+    }
+
+    /// Waits until as many executors have joined.
+    pub async fn wait_for_executors(&self, count: usize) -> Result<()> {
+        self.wait_until_ready(count, "SELECT 1 FROM system.executors").await
+    }
+
+    async fn wait_until_ready(&self, row_count: usize, sql: &str) -> Result<()> {
+        let deadline = Instant::now() + START_TIMEOUT;
+        loop {
+            self.check_alive()?;
+            let last = match self.rows(sql).await {
+                Ok(rows) if rows.len() >= row_count => return Ok(()),
+                Ok(rows) => format!("{} rows", rows.len()),
+                Err(error) => format!("{error:#}"),
+            };
+            if Instant::now() > deadline {
+                bail!("{sql} did not give {row_count} rows within {START_TIMEOUT:?}, last {last}; the log:\n{}", self.log_end());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// How the service is laid out.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// The id of the process that clients talk to.
+    pub fn process_id(&self) -> u32 {
+        self.main.lock().expect("no test panicked with it").id()
+    }
+
+    /// An error with the log's end if the service's process has ended.
+    pub fn check_alive(&self) -> Result<()> {
+        self.main.lock().expect("no test panicked with it").check_alive()
+    }
+
+    /// The last lines of the service's log.
+    pub fn log_end(&self) -> String {
+        self.main.lock().expect("no test panicked with it").log_end()
+    }
+
+    /// Ends the service in good order; its exit status.
+    pub fn terminate(&self, patience: Duration) -> Result<ExitStatus> {
+        self.main.lock().expect("no test panicked with it").terminate(patience)
+    }
+
+    /// A client's connection.
+    pub async fn connect(&self) -> Result<Client> {
+        let parameters = format!("host=127.0.0.1 port={} user=sluice dbname=sluice connect_timeout=30", self.pg_port);
+        let (client, connection) = tokio_postgres::connect(&parameters, NoTls).await?;
+        tokio::spawn(async move {
+            // Its end is seen by the client's next statement.
+            let _ = connection.await;
+        });
+        Ok(client)
+    }
+
+    /// The rows of a query on a connection of its own, as text.
+    pub async fn rows(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>> {
+        let client = self.connect().await?;
+        Ok(crate::runner::text_rows(client.simple_query(sql).await?))
+    }
+
+    /// Whether the service still does what it is for, after something that it should survive.
+    pub async fn check_serving(&self) -> Result<()> {
+        self.check_alive()?;
+        let rows = self.rows("SELECT sum(value) FROM generate_series(1, 100) AS t(value)").await?;
+        if rows != [[Some("5050".to_owned())]] {
+            bail!("the service answers {rows:?} where it should say 5050");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,45 @@
+//! Everything that a user does, against real processes and a real Cassandra.
+//!
+//!     cargo build && cargo test -p sluice-sql-tests --test sql [-- FILTER]
+//!
+//! Tests are named `layout::topic::name`. First the `.slt` files, TPC-H and clients, several at a
+//! time against one embedded service and one cluster; then the faults, one after another, each
+//! against a service of its own, because they break what the others need.
+//!
+//! `SLUICE_BIN` names the binary; `SLUICE_CASSANDRA=host:port` uses a cluster that is running
+//! already (`sql-tests/cassandra/cluster.sh up`), which saves its start but leaves out the tests
+//! that stop nodes.
+
+mod bed;
+mod clients;
+mod faults;
+mod slt;
+mod tpch;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use bed::Bed;
+use libtest_mimic::Arguments;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let bed = match Bed::new() {
+        Ok(bed) => Arc::new(bed),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut together = slt::trials(&bed);
+    together.extend(tpch::trials(&bed));
+    together.extend(clients::trials(&bed));
+    let shared = libtest_mimic::run(&arguments, together);
+    // Services that nobody needs any more make room for those that will be broken.
+    bed.stop_services();
+
+    let alone = Arguments { test_threads: Some(1), ..arguments };
+    let broken = libtest_mimic::run(&alone, faults::trials(&bed));
+    drop(bed);
+    if shared.has_failed() || broken.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
