@@ -32,6 +32,13 @@ enum Cell {
 }
 
 impl EncodedRow {
+    /// A row of cells that are already in the protocol's form.
+    pub fn of_raw(values: &[Vec<u8>]) -> Self {
+        let mut row = Self::default();
+        values.iter().for_each(|value| row.push_raw(value));
+        row
+    }
+
     /// Adds a cell that is already in the protocol's form.
     pub fn push_raw(&mut self, value: &[u8]) {
         self.bytes.extend_from_slice(value);

@@ -325,15 +325,15 @@ impl Reader {
         statement.set_page_size(self.spec.options.page_size_rows.min(page_rows).max(1));
         statement.set_consistency(self.spec.options.read_consistency());
         let types: Vec<ColumnType<'static>> =
-            statement.get_result_set_col_specs().iter().map(|column| column.typ().clone().into_owned()).collect();
+            statement.get_current_result_set_col_specs().get().iter().map(|spec| spec.typ().clone().into_owned()).collect();
         let emitted = AtomicUsize::new(0);
         let stopped = match &self.spec.keys {
             Some(keys) => {
-                let reads = keys.iter().map(|key| {
-                    let mut values = EncodedRow::default();
-                    key.iter().for_each(|value| values.push_raw(value));
-                    self.read_pages(&cluster, statement.clone(), values, &types, &emitted)
-                });
+                // Encoded before the stream is made: a future that borrows the key could not be spawned.
+                let keys: Vec<EncodedRow> = keys.iter().map(|key| EncodedRow::of_raw(key)).collect();
+                let reads = keys
+                    .into_iter()
+                    .map(|values| self.read_pages(&cluster, statement.clone(), values, &types, &emitted));
                 futures::stream::iter(reads).buffer_unordered(KEYS_IN_FLIGHT).try_collect::<()>().await
             }
             None => {

@@ -12,7 +12,6 @@ use super::args::{CoordinatorArgs, ExecutorArgs, ServeArgs};
 use super::config::{ServiceConfig, check_bind, default_data_dir, memory};
 use crate::engine::{Cluster, Engine, EngineOptions};
 use crate::flight::FlightOptions;
-use crate::http::HttpOptions;
 use crate::pg::PgOptions;
 
 /// How long an executor waits before it tries to join again.
@@ -66,7 +65,7 @@ async fn run(config: ServiceConfig, cluster: Cluster, what: &str) -> Result<(), 
     let services = [
         tokio::spawn(service("pgwire", crate::pg::serve(pg, engine.clone(), pg_options, stop.clone()))),
         tokio::spawn(service("Flight SQL", crate::flight::serve(flight, engine.clone(), FlightOptions::default(), stop.clone()))),
-        tokio::spawn(service("HTTP", crate::http::serve(http, engine.clone(), HttpOptions::default(), stop.clone()))),
+        tokio::spawn(service("HTTP", crate::http::serve(http, engine.clone(), stop.clone()))),
     ];
     println!("Sluice {} is ready: {what}", env!("CARGO_PKG_VERSION"));
     println!("  psql        psql -h {} -p {} -d sluice", pg_at.ip(), pg_at.port());

@@ -222,6 +222,7 @@ impl Engine {
         }
         // From here on the session's drop gives its place back.
         let session = Arc::new(Session::new(self.clone(), options));
+        crate::pgcatalog::register(&session);
         session.finish_opening()?;
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         sessions.retain(|session| session.strong_count() > 0);

@@ -24,6 +24,7 @@ use super::error::{EngineError, SqlState};
 use super::query::{QueryControl, QueryHandle, QueryRecord, QueryResult, StopReason};
 use super::settings::{Settings, Target};
 use super::{Engine, context_over, ddl, explain, run};
+use crate::pgcatalog;
 
 /// Statements prepared with SQL's PREPARE that one session may hold.
 const NOTICES_KEPT: usize = 100;
@@ -197,7 +198,19 @@ impl Session {
 
     /// The statements of a client's text.
     pub fn parse(&self, sql: &str) -> Result<Vec<Statement>, EngineError> {
-        Ok(statement::parse(sql)?)
+        let mut statements = statement::parse(sql)?;
+        for statement in &mut statements {
+            let kind = match &mut statement.kind {
+                StatementKind::Explain { statement, .. } => &mut statement.kind,
+                kind => kind,
+            };
+            if let StatementKind::Sql(sql) = kind
+                && let DfStatement::Statement(sql) = sql.as_mut()
+            {
+                pgcatalog::rewrite(sql);
+            }
+        }
+        Ok(statements)
     }
 
     /// Plans a statement without running it. `parameter_types` are what the client declared.

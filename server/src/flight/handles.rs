@@ -1,0 +1,93 @@
+//! What tickets and handles stand for.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use datafusion::scalar::ScalarValue;
+use tonic::Status;
+use uuid::Uuid;
+
+use crate::engine::{Prepared, Session};
+
+/// A planned statement in its session, which lives as long as this.
+#[derive(Clone)]
+pub struct Planned {
+    /// The session.
+    pub session: Arc<Session>,
+    /// The statement.
+    pub prepared: Arc<Prepared>,
+    /// The parameters of each run; one empty list for a statement without parameters.
+    pub runs: Vec<Vec<ScalarValue>>,
+}
+
+/// Random numbers, and the statements that they stand for.
+pub struct Handles {
+    lifetime: Duration,
+    capacity: usize,
+    entries: Mutex<HashMap<Uuid, Entry>>,
+}
+
+struct Entry {
+    planned: Planned,
+    used: Instant,
+}
+
+impl Handles {
+    /// At most `capacity` handles, each forgotten when unused for `lifetime`.
+    pub fn new(capacity: usize, lifetime: Duration) -> Self {
+        Self { lifetime, capacity, entries: Mutex::default() }
+    }
+
+    /// A new handle. Errors when clients hold too many.
+    pub fn add(&self, planned: Planned) -> Result<Bytes, Status> {
+        let handle = Uuid::new_v4();
+        let now = Instant::now();
+        self.with(|entries| {
+            entries.retain(|_, entry| now.duration_since(entry.used) < self.lifetime);
+            if entries.len() >= self.capacity {
+                return Err(Status::resource_exhausted(format!(
+                    "clients hold {} tickets and prepared statements, which is the limit: close some, or fetch their results",
+                    self.capacity
+                )));
+            }
+            entries.insert(handle, Entry { planned, used: now });
+            Ok(Bytes::copy_from_slice(handle.as_bytes()))
+        })
+    }
+
+    /// What a handle stands for, which it goes on to do.
+    pub fn get(&self, handle: &[u8]) -> Result<Planned, Status> {
+        let id = id_of(handle)?;
+        self.with(|entries| {
+            let entry = entries.get_mut(&id).ok_or_else(unknown)?;
+            entry.used = Instant::now();
+            Ok(entry.planned.clone())
+        })
+    }
+
+    /// What a handle stood for, which it no longer does.
+    pub fn take(&self, handle: &[u8]) -> Result<Planned, Status> {
+        let id = id_of(handle)?;
+        self.with(|entries| entries.remove(&id)).map(|entry| entry.planned).ok_or_else(unknown)
+    }
+
+    /// Changes the parameters of a prepared statement.
+    pub fn bind(&self, handle: &[u8], runs: Vec<Vec<ScalarValue>>) -> Result<(), Status> {
+        let id = id_of(handle)?;
+        self.with(|entries| entries.get_mut(&id).map(|entry| entry.planned.runs = runs)).ok_or_else(unknown)
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut HashMap<Uuid, Entry>) -> T) -> T {
+        f(&mut self.entries.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn id_of(handle: &[u8]) -> Result<Uuid, Status> {
+    Uuid::from_slice(handle).map_err(|_| unknown())
+}
+
+fn unknown() -> Status {
+    Status::not_found("no such ticket or prepared statement: it was used, closed or has expired; run the statement again")
+}
