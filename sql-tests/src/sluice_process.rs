@@ -15,6 +15,8 @@ use tokio_postgres::{Client, NoTls};
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 /// Lines of a process's log that go into an error.
 const LOG_LINES_SHOWN: usize = 25;
+/// A test that panicked while it held a lock has failed already.
+const UNPOISONED: &str = "no test panicked with it";
 
 /// The binary to test: `SLUICE_BIN`, or the one that Cargo built beside this test.
 pub fn binary() -> Result<PathBuf> {
@@ -150,7 +152,9 @@ pub struct Service {
     /// Port for the web page.
     pub http_port: u16,
     scheduler_port: u16,
-    main: Mutex<Process>,
+    executor_count: usize,
+    flags: Vec<String>,
+    main: Mutex<Option<Process>>,
     executors: Mutex<Vec<Process>>,
     binary: PathBuf,
     // After the processes, because they are dropped in this order.
@@ -167,46 +171,65 @@ impl Service {
     pub async fn start_with(binary: &Path, layout: Layout, flags: &[&str]) -> Result<Self> {
         let ports = free_ports(4)?;
         let data_dir = tempfile::Builder::new().prefix("sluice-test-").tempdir()?;
-        let mut command = Command::new(binary);
-        command.arg(match layout {
-            Layout::Embedded => "serve",
-            Layout::Cluster => "coordinator",
-        });
-        // A developer's own settings must not leak into a test.
-        command.current_dir(data_dir.path()).env_remove("SLUICE_CONFIG");
-        command.arg("--data-dir").arg(data_dir.path().join("data"));
-        for (flag, port) in ["--pg-port", "--flight-port", "--http-port"].iter().zip(&ports) {
-            command.arg(flag).arg(port.to_string());
-        }
-        match layout {
-            Layout::Embedded => command.arg("--executors").arg(Self::executor_count().to_string()),
-            Layout::Cluster => command.arg("--scheduler-port").arg(ports[3].to_string()),
-        };
-        command.args(flags);
-        let main = Process::start(layout.name(), command, data_dir.path().join("service.log"))?;
-        let service = Self {
+        let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let named = flags.iter().position(|flag| flag == "--executors").and_then(|index| flags.get(index + 1));
+        let executor_count = named.map_or(Ok(Layout::EXECUTOR_COUNT), |count| count.parse())?;
+        let mut service = Self {
             layout,
             pg_port: ports[0],
             flight_port: ports[1],
             http_port: ports[2],
             scheduler_port: ports[3],
-            main: Mutex::new(main),
+            executor_count,
+            flags,
+            main: Mutex::new(None),
             executors: Mutex::default(),
             binary: binary.to_owned(),
             data_dir,
         };
-        service.wait_until_ready(1, "SELECT 1").await?;
-        if layout == Layout::Cluster {
-            for index in 0..Self::executor_count() {
-                service.start_executor(index)?;
-            }
-        }
-        service.wait_for_executors(Self::executor_count()).await?;
+        service.launch().await?;
         Ok(service)
     }
 
-    fn executor_count() -> usize {
-        Layout::EXECUTOR_COUNT
+    async fn launch(&mut self) -> Result<()> {
+        let mut command = Command::new(&self.binary);
+        command.arg(match self.layout {
+            Layout::Embedded => "serve",
+            Layout::Cluster => "coordinator",
+        });
+        // A developer's own settings must not leak into a test.
+        command.current_dir(self.data_dir.path()).env_remove("SLUICE_CONFIG");
+        command.arg("--data-dir").arg(self.data_dir.path().join("data"));
+        let ports = [("--pg-port", self.pg_port), ("--flight-port", self.flight_port), ("--http-port", self.http_port)];
+        for (flag, port) in ports {
+            command.arg(flag).arg(port.to_string());
+        }
+        match self.layout {
+            Layout::Cluster => {
+                command.arg("--scheduler-port").arg(self.scheduler_port.to_string());
+            }
+            Layout::Embedded if self.flags.iter().any(|flag| flag == "--executors") => {}
+            Layout::Embedded => {
+                command.arg("--executors").arg(self.executor_count.to_string());
+            }
+        }
+        command.args(&self.flags);
+        let log = self.data_dir.path().join("service.log");
+        *self.main.lock().expect(UNPOISONED) = Some(Process::start(self.layout.name(), command, log)?);
+        self.wait_until_ready(1, "SELECT 1").await?;
+        if self.layout == Layout::Cluster {
+            for index in 0..self.executor_count {
+                self.start_executor(index)?;
+            }
+        }
+        self.wait_for_executors(self.executor_count).await
+    }
+
+    /// Ends the service in good order and starts it again over the same data.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.terminate(START_TIMEOUT)?;
+        self.executors.lock().expect(UNPOISONED).clear();
+        self.launch().await
     }
 
     /// Starts executor `index` (from 0) of a cluster, under the address of Cassandra's node of the same place.
@@ -222,7 +245,7 @@ impl Service {
             .env_remove("SLUICE_CONFIG");
         let log = self.data_dir.path().join(format!("executor-{index}.log"));
         let process = Process::start(&format!("executor {index}"), command, log)?;
-        let mut executors = self.executors.lock().expect("no test panicked with it");
+        let mut executors = self.executors.lock().expect(UNPOISONED);
         if index < executors.len() {
             executors[index] = process;
         } else {
@@ -233,7 +256,7 @@ impl Service {
 
     /// Kills executor `index` of a cluster, as a crash would.
     pub fn kill_executor(&self, index: usize) {
-        self.executors.lock().expect("no test panicked with it")[index].kill();
+        self.executors.lock().expect(UNPOISONED)[index].kill();
     }
 
     /// Waits until as many executors have joined.
@@ -264,22 +287,32 @@ impl Service {
 
     /// The id of the process that clients talk to.
     pub fn process_id(&self) -> u32 {
-        self.main.lock().expect("no test panicked with it").id()
+        self.with_main(|main| main.id())
     }
 
     /// An error with the log's end if the service's process has ended.
     pub fn check_alive(&self) -> Result<()> {
-        self.main.lock().expect("no test panicked with it").check_alive()
+        self.with_main(Process::check_alive)
+    }
+
+    /// Everything that the service has written.
+    pub fn output(&self) -> String {
+        self.with_main(|main| main.output())
     }
 
     /// The last lines of the service's log.
     pub fn log_end(&self) -> String {
-        self.main.lock().expect("no test panicked with it").log_end()
+        self.with_main(|main| main.log_end())
     }
 
     /// Ends the service in good order; its exit status.
     pub fn terminate(&self, patience: Duration) -> Result<ExitStatus> {
-        self.main.lock().expect("no test panicked with it").terminate(patience)
+        self.with_main(|main| main.terminate(patience))
+    }
+
+    fn with_main<T>(&self, f: impl FnOnce(&mut Process) -> T) -> T {
+        let mut main = self.main.lock().expect(UNPOISONED);
+        f(main.as_mut().expect("a service has been launched"))
     }
 
     /// A client's connection.
