@@ -120,7 +120,7 @@ impl SchemaProvider for CassandraKeyspace {
         if cluster.table(&self.name, name).is_none() {
             return Ok(None);
         }
-        Ok(Some(Arc::new(CassandraTable::open(cluster, &self.name, name)?)))
+        Ok(Some(Arc::new(CassandraTable::open(cluster, &self.name, name).await?)))
     }
 
     fn table_exist(&self, name: &str) -> bool {

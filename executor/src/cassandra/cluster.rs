@@ -8,12 +8,13 @@ use scylla::client::execution_profile::ExecutionProfile;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::cluster::ClusterState;
-use scylla::cluster::metadata::Table;
+use scylla::cluster::metadata::{Column, ColumnType, NativeType, Table};
 use scylla::policies::load_balancing::{DefaultPolicy, NodeIdentifier, SingleTargetLoadBalancingPolicy};
 use scylla::statement::Statement;
 use scylla::statement::prepared::PreparedStatement;
 use tokio::sync::OnceCell;
 
+use super::declared::{self, DeclaredTypes};
 use super::error::CassandraError;
 use super::options::CassandraOptions;
 
@@ -23,6 +24,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const PREPARED_STATEMENTS: usize = 1_000;
 /// How long a table's size, as its nodes estimate it, is believed. Nodes renew theirs every five minutes.
 const SIZE_TTL: Duration = Duration::from_secs(60);
+/// How long a table's comment is believed; REFRESH CATALOG asks again at once.
+const DECLARED_TTL: Duration = Duration::from_secs(60);
 
 /// A connected cluster.
 pub struct CassandraCluster {
@@ -30,6 +33,7 @@ pub struct CassandraCluster {
     session: Session,
     prepared: Mutex<HashMap<String, PreparedStatement>>,
     sizes: Mutex<HashMap<(String, String), (Instant, Option<TableSize>)>>,
+    declared: Mutex<HashMap<(String, String), (Instant, Arc<DeclaredTypes>)>>,
 }
 
 /// What the nodes estimate of a table, all replicas together.
@@ -92,7 +96,7 @@ impl CassandraCluster {
                 return Err(CassandraError::Connect { contact_points, reason });
             }
         };
-        Ok(Self { options, session, prepared: Mutex::default(), sizes: Mutex::default() })
+        Ok(Self { options, session, prepared: Mutex::default(), sizes: Mutex::default(), declared: Mutex::default() })
     }
 
     /// The driver's session.
@@ -122,6 +126,7 @@ impl CassandraCluster {
     pub async fn refresh(&self) -> Result<(), CassandraError> {
         self.prepared.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.sizes.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.declared.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.session.refresh_metadata().await.map_err(|error| CassandraError::Connect {
             contact_points: self.options.contact_points_text(),
             reason: error.to_string(),
@@ -157,6 +162,30 @@ impl CassandraCluster {
             .await
             .map_err(|error| CassandraError::Timeout { what: what.to_owned(), reason: error.to_string() })?;
         self.refresh().await
+    }
+
+    /// Types that a table's comment declares; none if it has no column that needs them.
+    pub(super) async fn declared_types(&self, keyspace: &str, table: &str, metadata: &Table) -> Arc<DeclaredTypes> {
+        let is_number = |column: &Column| matches!(column.typ, ColumnType::Native(NativeType::Decimal | NativeType::Varint));
+        if !metadata.columns.values().any(is_number) {
+            return Arc::default();
+        }
+        let key = (keyspace.to_owned(), table.to_owned());
+        if let Some((at, declared)) = self.declared.lock().unwrap_or_else(PoisonError::into_inner).get(&key)
+            && at.elapsed() < DECLARED_TTL
+        {
+            return declared.clone();
+        }
+        let cql = "SELECT comment FROM system_schema.tables WHERE keyspace_name = ? AND table_name = ?";
+        let mut statement = Statement::new(cql);
+        statement.set_is_idempotent(true);
+        let comment = async {
+            let rows = self.session.query_unpaged(statement, (keyspace, table)).await.ok()?.into_rows_result().ok()?;
+            rows.maybe_first_row::<(Option<String>,)>().ok().flatten()?.0
+        };
+        let declared = Arc::new(comment.await.map_or_else(DeclaredTypes::new, |comment| declared::parse(&comment)));
+        self.declared.lock().unwrap_or_else(PoisonError::into_inner).insert(key, (Instant::now(), declared.clone()));
+        declared
     }
 
     /// The size of a table; `None` when no node has an estimate, as for a table that was just made.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use datafusion::arrow::datatypes::Schema;
 
 use super::cluster::quoted;
+use super::declared;
 use super::error::CassandraError;
 use super::types::cql_type;
 
@@ -77,6 +78,11 @@ pub fn create_table_cql(
     if key.clustering.iter().any(|(_, descending)| *descending) {
         let order = key.clustering.iter().map(|(name, descending)| format!("{} {}", quoted(name), if *descending { "DESC" } else { "ASC" }));
         with.push(format!("CLUSTERING ORDER BY ({})", order.collect::<Vec<_>>().join(", ")));
+    }
+    let mut options = options.clone();
+    if let Some(declarations) = declared::comment(schema) {
+        let comment = options.entry("comment".to_owned()).or_default();
+        *comment = format!("{comment} {declarations}").trim_start().to_owned();
     }
     for (name, value) in options.iter().filter(|(name, _)| name.as_str() != "primary_key") {
         if !TABLE_OPTIONS.contains(&name.as_str()) {

@@ -5,12 +5,12 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, FixedSizeListArray, Float32Builder, Float64Builder,
+    ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Decimal256Builder, FixedSizeListArray, Float32Builder, Float64Builder,
     Int8Builder, Int16Builder, Int32Builder, Int64Builder, IntervalMonthDayNanoBuilder, ListArray, MapArray,
     NullBufferBuilder, StringBuilder, StructArray, Time64NanosecondBuilder, TimestampMillisecondBuilder,
 };
 use datafusion::arrow::buffer::{OffsetBuffer, ScalarBuffer};
-use datafusion::arrow::datatypes::{DataType, Field, Fields, IntervalMonthDayNano};
+use datafusion::arrow::datatypes::{DECIMAL256_MAX_PRECISION, DataType, Field, Fields, IntervalMonthDayNano, i256};
 use num_bigint::BigInt;
 use scylla::cluster::metadata::{CollectionType, ColumnType, NativeType};
 
@@ -45,6 +45,9 @@ enum Cells {
     Inet(StringBuilder),
     Varint(StringBuilder),
     Decimal(StringBuilder),
+    /// A decimal (`has_scale`) or varint whose precision is declared.
+    Decimal128 { builder: Decimal128Builder, has_scale: bool, precision: u8, scale: i8 },
+    Decimal256 { builder: Decimal256Builder, has_scale: bool, precision: u8, scale: i8 },
     List { item: Box<Cells>, field: Arc<Field>, offsets: Vec<i32>, nulls: NullBufferBuilder },
     Map { key: Box<Cells>, value: Box<Cells>, entries: Arc<Field>, offsets: Vec<i32>, nulls: NullBufferBuilder },
     Struct { fields: Fields, children: Vec<Cells>, nulls: NullBufferBuilder },
@@ -52,9 +55,22 @@ enum Cells {
 }
 
 impl ColumnDecoder {
-    /// An empty column of this type, with room for `capacity` rows.
-    pub fn new(name: &str, cql: &ColumnType<'_>, capacity: usize) -> Result<Self, CassandraError> {
-        Ok(Self { name: name.to_owned(), cql_type: cql_name(cql), cells: Cells::new(cql, capacity)? })
+    /// An empty column, with room for `capacity` rows, which reads `cql` as `arrow`.
+    pub fn new(name: &str, cql: &ColumnType<'_>, arrow: &DataType, capacity: usize) -> Result<Self, CassandraError> {
+        let is_number = matches!(cql, ColumnType::Native(NativeType::Decimal | NativeType::Varint));
+        let has_scale = matches!(cql, ColumnType::Native(NativeType::Decimal));
+        let cells = match arrow {
+            DataType::Decimal128(precision, scale) if is_number => {
+                let builder = Decimal128Builder::with_capacity(capacity).with_data_type(arrow.clone());
+                Cells::Decimal128 { builder, has_scale, precision: *precision, scale: *scale }
+            }
+            DataType::Decimal256(precision, scale) if is_number => {
+                let builder = Decimal256Builder::with_capacity(capacity).with_data_type(arrow.clone());
+                Cells::Decimal256 { builder, has_scale, precision: *precision, scale: *scale }
+            }
+            _ => Cells::new(cql, capacity)?,
+        };
+        Ok(Self { name: name.to_owned(), cql_type: cql_name(cql), cells })
     }
 
     /// Adds a cell; `None` is null.
@@ -253,6 +269,22 @@ impl Cells {
                 }
                 None => builder.append_null(),
             },
+            Self::Decimal128 { builder, has_scale, precision, scale } => match cell {
+                Some(bytes) => {
+                    let value = rescaled(bytes, *has_scale, *precision, *scale)?;
+                    builder.append_value(i128::try_from(value).map_err(|error| error.to_string())?);
+                }
+                None => builder.append_null(),
+            },
+            Self::Decimal256 { builder, has_scale, precision, scale } => match cell {
+                Some(bytes) => {
+                    let value = rescaled(bytes, *has_scale, *precision, *scale)?.to_signed_bytes_le();
+                    let mut wide = [if value.last().is_some_and(|byte| *byte >= 0x80) { 0xff } else { 0 }; 32];
+                    wide.get_mut(..value.len()).ok_or("more than 256 bits")?.copy_from_slice(&value);
+                    builder.append_value(i256::from_le_bytes(wide));
+                }
+                None => builder.append_null(),
+            },
             Self::List { item, offsets, nulls, .. } => {
                 let mut length = *offsets.last().unwrap_or(&0);
                 if let Some(bytes) = cell {
@@ -310,6 +342,8 @@ impl Cells {
         let words = |error: datafusion::arrow::error::ArrowError| error.to_string();
         Ok(match self {
             Self::Utf8(b) | Self::Uuid(b) | Self::Inet(b) | Self::Varint(b) | Self::Decimal(b) => Arc::new(b.finish()),
+            Self::Decimal128 { builder, .. } => Arc::new(builder.finish()),
+            Self::Decimal256 { builder, .. } => Arc::new(builder.finish()),
             Self::Boolean(b) => Arc::new(b.finish()),
             Self::Int8(b) => Arc::new(b.finish()),
             Self::Int16(b) => Arc::new(b.finish()),
@@ -362,6 +396,34 @@ fn vector_item_bytes(item: &ColumnType<'_>) -> Option<usize> {
 /// The digits that a decimal's text may have; a value of two billion zeros is somebody's attack.
 const DECIMAL_DIGITS: i32 = 10_000;
 
+/// A number in units of `10^-scale`; an error if it is not a whole number of them or has too many digits.
+fn rescaled(bytes: &[u8], has_scale: bool, precision: u8, scale: i8) -> Result<BigInt, Malformed> {
+    let mut parts = Parts(bytes);
+    let own_scale = if has_scale { parts.int()? } else { 0 };
+    let unscaled = BigInt::from_signed_bytes_be(parts.0);
+    let does_not_fit = || {
+        let text = decimal_text(&unscaled, own_scale).unwrap_or_default();
+        let shown: String = text.chars().take(100).collect();
+        format!("{shown} does not fit the declared decimal({precision},{scale}); declare a wider one in the table's comment")
+    };
+    if unscaled.sign() == num_bigint::Sign::NoSign {
+        return Ok(unscaled);
+    }
+    let shift = i64::from(scale) - i64::from(own_scale);
+    if shift.unsigned_abs() > u64::from(DECIMAL256_MAX_PRECISION) {
+        return Err(does_not_fit());
+    }
+    let power = BigInt::from(10).pow(shift.unsigned_abs() as u32);
+    let value = if shift >= 0 {
+        &unscaled * power
+    } else if (&unscaled % &power).sign() == num_bigint::Sign::NoSign {
+        &unscaled / power
+    } else {
+        return Err(does_not_fit());
+    };
+    if value.magnitude() >= BigInt::from(10).pow(u32::from(precision)).magnitude() { Err(does_not_fit()) } else { Ok(value) }
+}
+
 /// An unscaled value and its scale as plain digits.
 fn decimal_text(unscaled: &BigInt, scale: i32) -> Result<String, Malformed> {
     if !(-DECIMAL_DIGITS..=DECIMAL_DIGITS).contains(&scale) {
@@ -386,7 +448,12 @@ mod tests {
     use super::*;
 
     fn decode(cql: ColumnType<'_>, cells: &[Option<&[u8]>]) -> Result<ArrayRef, CassandraError> {
-        let mut decoder = ColumnDecoder::new("c", &cql, cells.len())?;
+        let arrow = arrow_type(&cql)?;
+        decode_as(cql, &arrow, cells)
+    }
+
+    fn decode_as(cql: ColumnType<'_>, arrow: &DataType, cells: &[Option<&[u8]>]) -> Result<ArrayRef, CassandraError> {
+        let mut decoder = ColumnDecoder::new("c", &cql, arrow, cells.len())?;
         for cell in cells {
             decoder.append(*cell)?;
         }
@@ -418,6 +485,23 @@ mod tests {
         assert_eq!(array.as_string::<i32>().value(1), "700");
         let array = decode(ColumnType::Native(NativeType::Varint), &[Some(&[0x7f; 20])]).expect("decodes");
         assert_eq!(array.as_string::<i32>().value(0).len(), 48);
+    }
+
+    #[test]
+    fn declared_decimals_are_exact_or_an_error() {
+        let decimal = || ColumnType::Native(NativeType::Decimal);
+        let (one_half, thousand) = (Some(&[0, 0, 0, 1, 5][..]), Some(&[0xff, 0xff, 0xff, 0xfd, 1][..]));
+        let array = decode_as(decimal(), &DataType::Decimal128(6, 2), &[one_half, None, thousand]).expect("fits");
+        let array = array.as_primitive::<datafusion::arrow::datatypes::Decimal128Type>();
+        assert_eq!((array.value(0), array.is_null(1), array.value(2)), (50, true, 100_000));
+        let array = decode_as(decimal(), &DataType::Decimal256(76, 2), &[Some(&[0, 0, 0, 2, 0xff])]).expect("fits");
+        assert_eq!(array.as_primitive::<datafusion::arrow::datatypes::Decimal256Type>().value_as_string(0), "-0.01");
+        let error = decode_as(decimal(), &DataType::Decimal128(6, 0), &[one_half]).expect_err("would be rounded");
+        assert!(error.to_string().contains("0.5 does not fit the declared decimal(6,0)"), "{error}");
+        assert!(decode_as(decimal(), &DataType::Decimal128(5, 2), &[thousand]).is_err(), "six digits in five");
+        let varint = ColumnType::Native(NativeType::Varint);
+        let array = decode_as(varint, &DataType::Decimal128(38, 0), &[Some(&[1, 0])]).expect("fits");
+        assert_eq!(array.as_primitive::<datafusion::arrow::datatypes::Decimal128Type>().value(0), 256);
     }
 
     #[test]

@@ -296,7 +296,7 @@ mod tests {
     fn round_trip(cql: ColumnType<'_>, texts: &[&str]) -> Vec<String> {
         let array: ArrayRef = Arc::new(StringArray::from(texts.to_vec()));
         let prepared = prepare_column(&array, &cql).expect("casts");
-        let mut decoder = ColumnDecoder::new("c", &cql, texts.len()).expect("is known");
+        let mut decoder = ColumnDecoder::new("c", &cql, &arrow_type(&cql).expect("is known"), texts.len()).expect("is known");
         for row in 0..texts.len() {
             let bytes = encode_value(prepared.as_ref(), row, &cql).expect("encodes");
             decoder.append(Some(&bytes)).expect("decodes");

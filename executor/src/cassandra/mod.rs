@@ -20,7 +20,7 @@
 //! | `boolean` | `Boolean` |
 //! | `tinyint`, `smallint`, `int`, `bigint`, `counter` | `Int8`, `Int16`, `Int32`, `Int64`, `Int64` |
 //! | `float`, `double` | `Float32`, `Float64` |
-//! | `decimal`, `varint` | `Utf8`, in full: no Arrow decimal holds every value; cast where it fits |
+//! | `decimal`, `varint` | `Decimal` where declared (see [`declared`]), else `Utf8`, in full: no Arrow decimal holds every value |
 //! | `blob` | `Binary` |
 //! | `timestamp` | `Timestamp(Millisecond, "UTC")` |
 //! | `date`, `time` | `Date32`, `Time64(Nanosecond)` |
@@ -37,6 +37,7 @@
 pub mod catalog;
 pub mod cluster;
 pub mod ddl;
+pub mod declared;
 pub mod decode;
 pub mod encode;
 pub mod error;

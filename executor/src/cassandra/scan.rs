@@ -427,7 +427,8 @@ impl Reader {
             .columns
             .iter()
             .zip(types)
-            .map(|(name, cql)| ColumnDecoder::new(name, cql, count))
+            .zip(self.schema.fields())
+            .map(|((name, cql), field)| ColumnDecoder::new(name, cql, field.data_type(), count))
             .collect::<Result<Vec<_>, _>>()?;
         if !decoders.is_empty() {
             let rows = rows.rows::<ColumnIterator<'_, '_>>().map_err(|error| broken(error.to_string()))?;

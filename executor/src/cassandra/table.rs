@@ -44,12 +44,12 @@ pub struct CassandraTable {
 
 impl CassandraTable {
     /// The table as the cluster describes it now.
-    pub fn open(cluster: Arc<CassandraCluster>, keyspace: &str, name: &str) -> Result<Self, CassandraError> {
+    pub async fn open(cluster: Arc<CassandraCluster>, keyspace: &str, name: &str) -> Result<Self, CassandraError> {
         let metadata = cluster.table(keyspace, name).ok_or_else(|| CassandraError::Refused {
             what: format!("to open {keyspace}.{name}"),
             reason: "there is no such table".to_owned(),
         })?;
-        let schema = table_schema(&metadata)?;
+        let schema = table_schema(&metadata, &*cluster.declared_types(keyspace, name, &metadata).await)?;
         let key_length = metadata.partition_key.len() + metadata.clustering_key.len();
         let key = datafusion::common::Constraint::PrimaryKey((0..key_length).collect());
         // A row of only static columns has no clustering key, so that the key is then none.

@@ -6,6 +6,7 @@ use datafusion::arrow::datatypes::{DataType, Field, Fields, IntervalUnit, Schema
 use scylla::cluster::metadata::{CollectionType, Column, ColumnKind, ColumnType, NativeType, Table};
 
 use super::cluster::quoted;
+use super::declared::DeclaredTypes;
 use super::error::CassandraError;
 
 /// Field metadata: `partition_key`, `clustering`, `static` or `regular`.
@@ -85,8 +86,8 @@ pub fn ordered_columns(table: &Table) -> Vec<(&str, &Column)> {
     columns
 }
 
-/// A table's columns as Arrow fields, which say in their metadata what part of the key they are.
-pub fn table_schema(table: &Table) -> Result<SchemaRef, CassandraError> {
+/// A table's columns as Arrow fields, decimals as they are `declared`, which say in their metadata what part of the key they are.
+pub fn table_schema(table: &Table, declared: &DeclaredTypes) -> Result<SchemaRef, CassandraError> {
     let mut fields = Vec::with_capacity(table.columns.len());
     for (name, column) in ordered_columns(table) {
         let place = |key: &[String]| key.iter().position(|k| k == name).unwrap_or(0).to_string();
@@ -100,7 +101,11 @@ pub fn table_schema(table: &Table) -> Result<SchemaRef, CassandraError> {
         metadata.extend(position.map(|position| (POSITION.to_owned(), position)));
         // A clustering key is null in the row of a partition that has only static columns.
         let nullable = kind != "partition_key";
-        fields.push(Field::new(name, arrow_type(&column.typ)?, nullable).with_metadata(metadata));
+        let data_type = match (&column.typ, declared.get(name)) {
+            (ColumnType::Native(NativeType::Decimal | NativeType::Varint), Some(declared)) => declared.clone(),
+            (cql, _) => arrow_type(cql)?,
+        };
+        fields.push(Field::new(name, data_type, nullable).with_metadata(metadata));
     }
     Ok(Arc::new(Schema::new(fields)))
 }

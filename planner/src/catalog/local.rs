@@ -11,7 +11,6 @@ use datafusion::datasource::view::ViewTable;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan, TableType};
-use tokio::sync::OnceCell;
 
 use super::definition::TableDefinition;
 use super::store::CatalogError;
@@ -59,7 +58,7 @@ impl CatalogProvider for LocalCatalog {
 #[derive(Debug, Clone)]
 struct Entry {
     definition: TableDefinition,
-    provider: Arc<OnceCell<Arc<dyn TableProvider>>>,
+    provider: Arc<OnceLock<Arc<dyn TableProvider>>>,
 }
 
 /// A schema of the catalog `sluice`.
@@ -104,8 +103,19 @@ impl SchemaProvider for LocalSchema {
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         let Some(entry) = self.entry(name) else { return Ok(None) };
         let state = self.state.get().ok_or_else(|| DataFusionError::Internal("no planning state".to_owned()))?;
-        let provider = entry.provider.get_or_try_init(|| open(state, &entry.definition)).await?;
-        Ok(Some(provider.clone()))
+        if let Some(provider) = entry.provider.get() {
+            return Ok(Some(provider.clone()));
+        }
+        // Not under a lock: planning the definition asks for names again, this one among them.
+        let mut opening = OPENING.try_with(Clone::clone).unwrap_or_default();
+        let this = (std::ptr::from_ref(self).addr(), name.to_owned());
+        if opening.contains(&this) {
+            return Ok(None);
+        }
+        opening.push(this);
+        let provider = OPENING.scope(opening, Box::pin(open(state, &entry.definition))).await?;
+        // Whoever opened it at the same time made the same.
+        Ok(Some(entry.provider.get_or_init(|| provider).clone()))
     }
 
     async fn table_type(&self, name: &str) -> Result<Option<TableType>> {
@@ -118,6 +128,11 @@ impl SchemaProvider for LocalSchema {
     fn table_exist(&self, name: &str) -> bool {
         self.entry(name).is_some()
     }
+}
+
+tokio::task_local! {
+    /// The tables that this task is opening: a view that refers to itself finds nothing of its name.
+    static OPENING: Vec<(usize, String)>;
 }
 
 /// Plans the statement that made a table, and opens its files.
@@ -139,7 +154,7 @@ pub(super) async fn open(state: &SessionState, definition: &TableDefinition) -> 
 }
 
 /// DataFusion takes a folder that is not there for an empty table; a user wants to know.
-fn check_location(location: &str) -> Result<()> {
+pub(super) fn check_location(location: &str) -> Result<()> {
     let path = location.strip_prefix("file://").unwrap_or(location);
     if path.contains("://") || path.contains(['*', '?', '[']) || Path::new(path).exists() {
         return Ok(());

@@ -8,11 +8,13 @@
 //! service from starting.
 
 pub mod definition;
+pub mod files;
 pub mod list;
 pub mod local;
 pub mod store;
 
 pub use definition::{CatalogDefinition, Definitions, TableDefinition};
+pub use files::CatalogsAndFiles;
 pub use list::CatalogList;
 pub use local::{LocalCatalog, LocalSchema};
 pub use store::{CatalogError, CatalogStore, DEFAULT_CATALOG, DEFAULT_SCHEMA};

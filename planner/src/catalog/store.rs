@@ -10,6 +10,7 @@ use sluice_executor::cassandra::{CassandraCatalog, CassandraError, CassandraOpti
 use tokio::sync::Mutex;
 
 use super::definition::{CatalogDefinition, Definitions, TableDefinition};
+use super::files::CatalogsAndFiles;
 use super::list::CatalogList;
 use super::local::{LocalCatalog, LocalSchema, PlanningState, open};
 use crate::suggest::nearest;
@@ -100,7 +101,12 @@ impl CatalogStore {
         let _ = self.state.set(state);
     }
 
-    /// The list that sessions resolve names in.
+    /// What sessions resolve names in: the catalogs, and files by their paths.
+    pub fn names(&self) -> Arc<CatalogsAndFiles> {
+        Arc::new(CatalogsAndFiles::new(self.list.clone(), self.state.clone()))
+    }
+
+    /// The catalogs.
     pub fn list(&self) -> Arc<CatalogList> {
         self.list.clone()
     }

@@ -316,7 +316,7 @@ fn base_state(config: SessionConfig, catalogs: &CatalogStore, runtime: &Arc<Runt
     let mut state = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(runtime.clone())
-        .with_catalog_list(catalogs.list())
+        .with_catalog_list(catalogs.names())
         .with_default_features()
         .build();
     // File formats by name, for COPY ... STORED AS.

@@ -7,6 +7,7 @@ use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMill
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
+use datafusion::logical_expr::TableType;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -45,6 +46,10 @@ impl SchemaProvider for SystemSchema {
         let partition = SystemTable { kind, schema: schema_of(kind), engine: self.engine.clone() };
         let table = StreamingTable::try_new(partition.schema.clone(), vec![Arc::new(partition)])?;
         Ok(Some(Arc::new(table)))
+    }
+
+    async fn table_type(&self, name: &str) -> Result<Option<TableType>> {
+        Ok(TABLES.contains(&name).then_some(TableType::Base))
     }
 
     fn table_exist(&self, name: &str) -> bool {

@@ -6,8 +6,8 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    ArrayElemTypeDef, BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentList, FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr,
+    ArrayElemTypeDef, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, JoinOperator, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr,
     Statement, TableFactor, Value, VisitMut, VisitorMut,
 };
 
@@ -27,7 +27,8 @@ impl VisitorMut for Rewriter {
     fn pre_visit_expr(&mut self, expression: &mut Expr) -> ControlFlow<()> {
         // Before what is inside is visited: it need not be understood.
         match expression {
-            Expr::Subquery(query) if never_has_rows(query) => *expression = null(),
+            Expr::Subquery(query) if never_has_rows(query) || asks_for_collation(query) => *expression = null(),
+            Expr::Subquery(query) => at_most_one_row(query),
             Expr::Exists { subquery, negated } if never_has_rows(subquery) => *expression = truth(*negated),
             Expr::InSubquery { subquery, negated, .. } if never_has_rows(subquery) => *expression = truth(*negated),
             Expr::Function(function) if is_array_of_query(function) => {
@@ -63,6 +64,23 @@ impl VisitorMut for Rewriter {
         ControlFlow::Continue(())
     }
 
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        if let SetExpr::Select(select) = query.body.as_ref()
+            && reads_nothing(select)
+        {
+            // No rows are in any order, and what would order them is about to go.
+            query.order_by = None;
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        if reads_nothing(select) && !select.projection.is_empty() && !is_aggregate(select) {
+            empty(select);
+        }
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_relation(&mut self, relation: &mut ObjectName) -> ControlFlow<()> {
         if let [ObjectNamePart::Identifier(name)] = relation.0.as_slice()
             && name.value.starts_with("pg_")
@@ -84,6 +102,10 @@ impl VisitorMut for Rewriter {
 
 fn null() -> Expr {
     Expr::Value(Value::Null.with_empty_span())
+}
+
+fn null_as(data_type: DataType) -> Expr {
+    Expr::Cast { kind: CastKind::Cast, expr: Box::new(null()), data_type, array: false, format: None }
 }
 
 fn truth(value: bool) -> Expr {
@@ -204,34 +226,114 @@ fn plain_type(data_type: &mut DataType) {
 /// Whether a query reads from a relation of the catalog that never has rows, so that it has none.
 fn never_has_rows(query: &Query) -> bool {
     let SetExpr::Select(select) = query.body.as_ref() else { return false };
-    if is_aggregate(select) {
-        return false;
-    }
-    select.from.iter().any(|from| is_always_empty(&from.relation))
+    reads_nothing(select) && !is_aggregate(select)
 }
 
-/// An aggregate without groups has a row even over none.
+/// Whether a query is after the collation of something, if it is not its type's; here it always is.
+fn asks_for_collation(query: &Query) -> bool {
+    let SetExpr::Select(select) = query.body.as_ref() else { return false };
+    select.from.first().is_some_and(|from| match &from.relation {
+        TableFactor::Table { name, .. } => is_pg_catalog(name.0.first()) && last_name(name) == Some("pg_collation"),
+        _ => false,
+    })
+}
+
+fn reads_nothing(select: &Select) -> bool {
+    select.from.iter().any(|from| {
+        let inner = from.joins.iter().filter(|join| {
+            matches!(join.join_operator, JoinOperator::Join(_) | JoinOperator::Inner(_) | JoinOperator::CrossJoin(_))
+        });
+        let outer = from.joins.iter().any(|join| {
+            matches!(join.join_operator, JoinOperator::Right(_) | JoinOperator::RightOuter(_) | JoinOperator::FullOuter(_))
+        });
+        !outer && std::iter::once(&from.relation).chain(inner.map(|join| &join.relation)).any(is_always_empty)
+    })
+}
+
+/// An aggregate without groups has a row even over none; of most it is null, which a subquery without rows is too.
 fn is_aggregate(select: &Select) -> bool {
     select.projection.iter().any(|item| match item {
         SelectItem::UnnamedExpr(Expr::Function(function)) | SelectItem::ExprWithAlias { expr: Expr::Function(function), .. } => {
-            last_name(&function.name).is_some_and(|name| {
-                let name = name.to_ascii_lowercase();
-                // Of nothing these are null, as the subquery would be; a count is a number.
-                matches!(name.as_str(), "count" | "coalesce")
-            })
+            last_name(&function.name).is_some_and(|name| matches!(name.to_ascii_lowercase().as_str(), "count" | "coalesce"))
         }
         _ => false,
     })
 }
 
 fn is_always_empty(factor: &TableFactor) -> bool {
-    let TableFactor::Table { name, args: None, .. } = factor else { return false };
+    let TableFactor::Table { name, args, .. } = factor else { return false };
     let of_catalog = match name.0.len() {
-        1 => true,
+        1 => args.is_none(),
         2 => is_pg_catalog(name.0.first()),
         _ => false,
     };
-    of_catalog && last_name(name).and_then(Definition::of).is_some_and(|definition| definition.always_empty)
+    of_catalog
+        && last_name(name).is_some_and(|name| match args {
+            None => Definition::of(name).is_some_and(|definition| definition.always_empty),
+            // The catalog's arrays, which clients unnest, are all null here.
+            Some(_) => name == "unnest",
+        })
+}
+
+/// Makes a SELECT that finds nothing one that reads nothing: what is in it need not be understood.
+fn empty(select: &mut Select) {
+    let mut names: Vec<String> = Vec::new();
+    for item in &mut select.projection {
+        let name = match item {
+            SelectItem::UnnamedExpr(expression) => match expression {
+                Expr::Identifier(ident) => ident.value.clone(),
+                Expr::CompoundIdentifier(path) => path.last().map_or_else(String::new, |ident| ident.value.clone()),
+                Expr::Function(function) => last_name(&function.name).unwrap_or_default().to_owned(),
+                _ => "?column?".to_owned(),
+            },
+            SelectItem::ExprWithAlias { alias, .. } => alias.value.clone(),
+            // All columns of a relation: it has to be read.
+            _ => return,
+        };
+        names.push(name);
+    }
+    for index in 0..names.len() {
+        while let Some(_same) = names[..index].iter().find(|name| **name == names[index]) {
+            names[index].push('_');
+        }
+    }
+    for (item, name) in select.projection.iter_mut().zip(names) {
+        *item = SelectItem::ExprWithAlias { expr: null_as(DataType::Text), alias: Ident::with_quote('"', name) };
+    }
+    select.from.clear();
+    select.selection = Some(truth(false));
+    select.group_by = GroupByExpr::Expressions(Vec::new(), Vec::new());
+    select.having = None;
+    select.distinct = None;
+}
+
+/// A subquery in the place of a value, over the catalog, has at most one row; DataFusion wants to see that it has.
+fn at_most_one_row(query: &mut Query) {
+    let SetExpr::Select(select) = query.body.as_mut() else { return };
+    let of_catalog = select.from.iter().any(|from| match &from.relation {
+        TableFactor::Table { name, args: None, .. } => {
+            is_pg_catalog(name.0.first()) || last_name(name).is_some_and(|name| Definition::of(name).is_some())
+        }
+        _ => false,
+    });
+    let [SelectItem::UnnamedExpr(expression) | SelectItem::ExprWithAlias { expr: expression, .. }] =
+        select.projection.as_mut_slice()
+    else {
+        return;
+    };
+    let is_aggregate = match expression {
+        Expr::Function(function) => last_name(&function.name).is_some_and(|name| {
+            let name = name.to_ascii_lowercase();
+            matches!(name.as_str(), "count" | "max" | "min" | "sum" | "avg" | "array_agg" | "string_agg" | "bool_or")
+        }),
+        _ => false,
+    };
+    if of_catalog && !is_aggregate {
+        let inner = std::mem::replace(expression, null());
+        *expression = call("max", inner);
+        query.order_by = None;
+        query.limit_clause = None;
+    }
 }
 
 fn is_array_of_query(function: &Function) -> bool {
@@ -243,7 +345,7 @@ fn is_array_of_query(function: &Function) -> bool {
 fn array_of_query(function: &Function) -> Option<Expr> {
     let FunctionArguments::Subquery(query) = &function.args else { return None };
     if never_has_rows(query) {
-        return Some(null());
+        return Some(null_as(DataType::Array(ArrayElemTypeDef::SquareBracket(Box::new(DataType::Text), None))));
     }
     let mut query = query.clone();
     let SetExpr::Select(select) = query.body.as_mut() else { return None };
@@ -297,6 +399,23 @@ mod tests {
         assert_eq!(
             rewritten("SELECT (SELECT d.adbin FROM pg_catalog.pg_attrdef d), EXISTS (SELECT 1 FROM pg_index), 1"),
             "SELECT NULL, false, 1"
+        );
+    }
+
+    #[test]
+    fn a_select_that_finds_nothing_reads_nothing() {
+        assert_eq!(
+            rewritten("SELECT p.pubname, NULL, array_to_string(p.x, ',') AS y FROM pg_catalog.pg_publication p ORDER BY 1"),
+            "SELECT CAST(NULL AS TEXT) AS \"pubname\", CAST(NULL AS TEXT) AS \"?column?\", CAST(NULL AS TEXT) AS \"y\" \
+             WHERE false"
+        );
+    }
+
+    #[test]
+    fn a_subquery_for_a_value_is_aggregated() {
+        assert_eq!(
+            rewritten("SELECT (SELECT n.nspname FROM pg_catalog.pg_namespace n WHERE n.oid = t.x) FROM t"),
+            "SELECT (SELECT max(n.nspname) FROM pg_catalog.pg_namespace n WHERE n.oid = t.x) FROM t"
         );
     }
 
