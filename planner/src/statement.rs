@@ -633,8 +633,8 @@ mod tests {
 
     #[test]
     fn an_error_knows_its_place_in_the_whole_text() {
-        let error = parse("SELECT 1;\nSELECT FROM WHERE").expect_err("is wrong");
-        assert_eq!(error.offset, Some(22), "{error}");
+        let error = parse("SELECT 1;\nSELECT 2 FROM WHERE").expect_err("is wrong");
+        assert_eq!(error.offset, Some(24), "{error}");
     }
 
     #[test]

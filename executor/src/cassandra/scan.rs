@@ -375,9 +375,12 @@ impl Reader {
                     let _timer = self.baseline.elapsed_compute().timer();
                     self.decode(&rows, types)?
                 };
+                // Whoever asked for a limit takes it for kept: what is beyond it stays here.
+                let before = emitted.fetch_add(batch.num_rows(), Ordering::Relaxed);
+                let left = self.spec.limit.map_or(usize::MAX, |limit| limit.saturating_sub(before));
+                let (is_last, batch) = (batch.num_rows() >= left, batch.slice(0, batch.num_rows().min(left)));
                 self.baseline.record_output(batch.num_rows());
-                let total = emitted.fetch_add(batch.num_rows(), Ordering::Relaxed) + batch.num_rows();
-                if self.output.send(Ok(batch)).await.is_err() || self.spec.limit.is_some_and(|limit| total >= limit) {
+                if (batch.num_rows() > 0 && self.output.send(Ok(batch)).await.is_err()) || is_last {
                     return Err(Stop::Enough);
                 }
             }

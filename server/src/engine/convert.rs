@@ -100,6 +100,8 @@ fn job_failure(reason: &str) -> EngineError {
         SqlState(state)
     } else if lower.contains("divide by zero") || lower.contains("division by zero") {
         SqlState::DIVISION_BY_ZERO
+    } else if lower.contains("non-nullable but contains null") {
+        SqlState::NOT_NULL_VIOLATION
     } else if lower.contains("overflow") {
         SqlState::OUT_OF_RANGE
     } else if lower.contains("cast error") || lower.contains("cannot cast") || lower.contains("parser error") {
@@ -263,6 +265,9 @@ fn arrow_error(error: &ArrowError, text: String) -> EngineError {
         ArrowError::CastError(_) | ArrowError::ParseError(_) => {
             let text = text.trim_start_matches("Cast error: ").trim_start_matches("Parser error: ").to_owned();
             EngineError::new(SqlState::INVALID_TEXT, text)
+        }
+        ArrowError::InvalidArgumentError(text_of) if text_of.contains("non-nullable but contains null") => {
+            EngineError::new(SqlState::NOT_NULL_VIOLATION, text.trim_start_matches("Invalid argument error: ").to_owned())
         }
         ArrowError::InvalidArgumentError(_) => EngineError::new(SqlState::INVALID_PARAMETER, text),
         _ => EngineError::new(SqlState::INTERNAL, text),

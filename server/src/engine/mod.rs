@@ -23,6 +23,7 @@ mod query;
 mod run;
 mod session;
 mod settings;
+mod stoppable;
 mod system;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -301,6 +302,8 @@ fn shared_settings(config: SessionConfig) -> SessionConfig {
         // Column names in errors come with their place in the text.
         .set_bool("datafusion.sql_parser.collect_spans", true)
         .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false)
+        // 0.1 is a numeric, as in PostgreSQL, and not the float that is nearest to it.
+        .set_bool("datafusion.sql_parser.parse_float_as_decimal", true)
         .set_bool("datafusion.execution.parquet.schema_force_view_types", false)
         .set_str("datafusion.execution.time_zone", "UTC");
     config.options_mut().sql_parser.dialect = datafusion::config::Dialect::PostgreSQL;

@@ -71,6 +71,11 @@ impl QueryControl {
         self.token.cancel();
     }
 
+    /// Whether the query is to stop.
+    pub fn is_stopped(&self) -> bool {
+        self.token.is_cancelled()
+    }
+
     /// Completes when the query is to stop.
     pub async fn stopped(&self) {
         self.token.cancelled().await;

@@ -10,7 +10,6 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{DdlStatement, LogicalPlan};
-use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::placeholder_row::PlaceholderRowExec;
 use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
@@ -27,6 +26,7 @@ use super::context_over;
 use super::error::{EngineError, SqlState};
 use super::query::{Placement, QueryRecord, QueryResult, QueryStream};
 use super::session::{Session, command};
+use super::stoppable::stoppable;
 
 /// Batches between a task in the server and its reader; more would only hold memory.
 const BATCHES_IN_FLIGHT: usize = 2;
@@ -157,7 +157,7 @@ pub(super) async fn start(
     record.placed(placed.placement);
     match placed.placement {
         Placement::Server => {
-            let rows = run_in_server(session, placed.plan, placed.context.task_ctx())?;
+            let rows = run_in_server(session, stoppable(placed.plan, &record.control)?, placed.context.task_ctx())?;
             Ok(Box::pin(QueryStream::new(rows, record.clone(), None)))
         }
         Placement::OneTask | Placement::Stages => run_on_executors(session, placed, record).await,
@@ -299,13 +299,4 @@ pub(super) async fn run_and_discard(
         count += batch?.num_rows() as u64;
     }
     Ok(count)
-}
-
-/// One partition, for plans whose partitions would be run one by one.
-pub(super) fn single_partition(plan: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
-    if plan.properties().output_partitioning().partition_count() == 1 {
-        plan
-    } else {
-        Arc::new(CoalescePartitionsExec::new(plan))
-    }
 }

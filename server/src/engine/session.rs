@@ -21,7 +21,7 @@ use sluice_planner::statement::{self, Show, Statement, StatementKind};
 use sluice_planner::suggest::nearest;
 
 use super::error::{EngineError, SqlState};
-use super::query::{QueryControl, QueryHandle, QueryRecord, QueryResult, StopReason};
+use super::query::{QueryHandle, QueryRecord, QueryResult, StopReason};
 use super::settings::{Settings, Target};
 use super::{Engine, context_over, ddl, explain, run};
 use crate::pgcatalog;
@@ -742,10 +742,6 @@ impl Session {
             }
         };
         Ok(QueryResult::Rows(rows_of_text(schema, vec![vec![value]])?))
-    }
-
-    pub(super) fn control(record: &Arc<QueryRecord>) -> Arc<QueryControl> {
-        record.control.clone()
     }
 }
 

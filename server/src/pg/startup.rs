@@ -289,7 +289,7 @@ mod tests {
         let request = Request::parse(VERSION_3_0 | 9_999, packet)?;
         let mut out = BytesMut::new();
         assert_eq!(request.greet(&mut out), KeyLength::Long);
-        assert_eq!(&out[..], b"v\0\0\0\x1e\0\x03\0\x02\0\0\0\x01_pq_.command_tag\0");
+        assert_eq!(&out[..], b"v\0\0\0\x1d\0\x03\0\x02\0\0\0\x01_pq_.command_tag\0");
         Ok(())
     }
 }

@@ -43,8 +43,6 @@ impl std::fmt::Debug for Source {
 pub struct Scope {
     /// The catalog that the session is in.
     pub database: String,
-    /// The schema that names without one are looked up in.
-    pub schema: String,
     /// The only table that matters, if the query asks for one.
     pub relation_oid: Option<i32>,
 }

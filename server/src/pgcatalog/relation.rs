@@ -56,7 +56,6 @@ impl TableProvider for Relation {
         let catalog = &state.config_options().catalog;
         let scope = Scope {
             database: catalog.default_catalog.clone(),
-            schema: catalog.default_schema.clone(),
             relation_oid: filters.iter().find_map(relation_oid),
         };
         let rows = self.source.rows(self.definition.name, &scope).await;
