@@ -184,7 +184,8 @@ impl RunningExecutor {
         if tokio::time::timeout(grace, TasksDrainedFuture(self.executor.clone())).await.is_err() {
             tracing::warn!(executor = %self.id, "stopping with tasks still running");
         }
-        let params = ExecutorStoppedParams { executor_id: self.id.clone(), reason: "stopped by its operator".to_owned() };
+        let params =
+            ExecutorStoppedParams { executor_id: self.id.clone(), reason: "stopped by its operator".to_owned() };
         if let Err(error) = self.scheduler.executor_stopped(params).await {
             tracing::debug!(%error, "the coordinator did not take the executor's leave");
         }
@@ -207,8 +208,7 @@ fn local_port(listener: &TcpListener, bind: IpAddr) -> Result<u16, ExecutorError
 }
 
 async fn connect(coordinator: &str) -> Result<SchedulerGrpcClient<tonic::transport::Channel>, ExecutorError> {
-    let unreachable =
-        |reason: String| ExecutorError::Coordinator { address: coordinator.to_owned(), reason };
+    let unreachable = |reason: String| ExecutorError::Coordinator { address: coordinator.to_owned(), reason };
     let config = GrpcClientConfig::from(&cluster_session_config().ballista_config());
     let endpoint = create_grpc_client_endpoint(format!("http://{coordinator}"), Some(&config))
         .map_err(|error| unreachable(error.to_string()))?;
@@ -221,8 +221,7 @@ async fn connect(coordinator: &str) -> Result<SchedulerGrpcClient<tonic::transpo
 /// The executor with one memory pool a task, sized by the vcores that the task holds.
 fn compose(registration: ExecutorRegistration, work_dir: &str, options: &ExecutorOptions) -> Executor {
     let spill_dir = work_dir.to_owned();
-    let base: RuntimeProducer =
-        Arc::new(move |_| RuntimeEnvBuilder::new().with_temp_file_path(&spill_dir).build_arc());
+    let base: RuntimeProducer = Arc::new(move |_| RuntimeEnvBuilder::new().with_temp_file_path(&spill_dir).build_arc());
     let per_vcore_bytes = (options.memory_bytes as f64 * POOL_FRACTION / options.vcores as f64) as usize;
     let policy: MemoryPoolPolicy = Arc::new(move |base, _, vcores| {
         let bytes = per_vcore_bytes.saturating_mul(vcores.max(1) as usize);

@@ -275,9 +275,10 @@ impl Cursor<'_> {
 
     /// Takes the keywords if all of them come next, in this order.
     fn accept_all(&mut self, keywords: &[&str]) -> bool {
-        let found = keywords.iter().enumerate().all(|(i, keyword)| {
-            self.words.get(self.at + i).and_then(Word::keyword).is_some_and(|k| k == *keyword)
-        });
+        let found = keywords
+            .iter()
+            .enumerate()
+            .all(|(i, keyword)| self.words.get(self.at + i).and_then(Word::keyword).is_some_and(|k| k == *keyword));
         if found {
             self.at += keywords.len();
         }
@@ -597,7 +598,9 @@ fn tag_of(words: &[Word]) -> &'static str {
                 "CREATE FUNCTION"
             } else if rest.iter().any(|k| k == "INDEX") {
                 "CREATE INDEX"
-            } else if words.iter().any(|word| word.keyword().is_some_and(|k| k == "AS")) && !rest.iter().any(|k| k == "EXTERNAL") {
+            } else if words.iter().any(|word| word.keyword().is_some_and(|k| k == "AS"))
+                && !rest.iter().any(|k| k == "EXTERNAL")
+            {
                 "CREATE TABLE AS"
             } else {
                 "CREATE TABLE"
@@ -639,7 +642,8 @@ mod tests {
 
     #[test]
     fn a_catalog_is_created_with_options() {
-        let statement = only("CREATE CATALOG cass USING cassandra WITH (contact_points = '127.0.0.1:9042', page_size_rows = 100)");
+        let statement =
+            only("CREATE CATALOG cass USING cassandra WITH (contact_points = '127.0.0.1:9042', page_size_rows = 100)");
         let StatementKind::CreateCatalog { name, connector, options, .. } = statement.kind else {
             panic!("not a catalog: {statement:?}");
         };
@@ -657,7 +661,9 @@ mod tests {
 
     #[test]
     fn explain_takes_both_spellings() {
-        for sql in ["EXPLAIN ANALYZE SELECT 1", "EXPLAIN (ANALYZE, COSTS off) SELECT 1", "explain (analyze true) select 1"] {
+        for sql in
+            ["EXPLAIN ANALYZE SELECT 1", "EXPLAIN (ANALYZE, COSTS off) SELECT 1", "explain (analyze true) select 1"]
+        {
             let StatementKind::Explain { analyze, statement, .. } = only(sql).kind else { panic!("{sql}") };
             assert!(analyze, "{sql}");
             assert!(statement.text.to_lowercase().starts_with("select"));

@@ -11,8 +11,13 @@ const TOLERANCE: f64 = 1e-6;
 /// Compares two answers. Rows that are equal in the columns `order_by` (from 0) may come in any order among themselves.
 pub fn check_same(expected: &[Row], actual: &[Row], order_by: &[usize]) -> Result<()> {
     if expected.len() != actual.len() {
-        bail!("{} rows expected, {} found; first expected {:?}, first found {:?}", expected.len(), actual.len(),
-            expected.first(), actual.first());
+        bail!(
+            "{} rows expected, {} found; first expected {:?}, first found {:?}",
+            expected.len(),
+            actual.len(),
+            expected.first(),
+            actual.first()
+        );
     }
     for (index, (wanted, found)) in expected.iter().zip(actual).enumerate() {
         if wanted.len() != found.len() {

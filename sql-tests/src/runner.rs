@@ -130,7 +130,10 @@ pub async fn run_file(service: &Arc<Service>, path: &Path, values: &[(&str, &str
     });
     runner.with_column_validator(strict_column_validator);
     let records = sqllogictest::parse_with_name::<DefaultColumnType>(&script, path.display().to_string().as_str())?;
-    if !records.iter().any(|record| matches!(record, sqllogictest::Record::Query { .. } | sqllogictest::Record::Statement { .. })) {
+    if !records
+        .iter()
+        .any(|record| matches!(record, sqllogictest::Record::Query { .. } | sqllogictest::Record::Statement { .. }))
+    {
         bail!("{} has no statement", path.display());
     }
     runner.run_multi_async(records).await.map_err(|error| anyhow::anyhow!("{}", error.display(false)))
@@ -143,8 +146,11 @@ fn with_values(text: &str, values: &[(&str, &str)]) -> Result<String> {
         result = result.replace(&format!("${{{name}}}"), value);
     }
     if let Some((_, rest)) = result.split_once("${") {
-        bail!("unknown value ${{{}}}; known are {:?}", rest.split('}').next().unwrap_or_default(),
-            values.iter().map(|(name, _)| name).collect::<Vec<_>>());
+        bail!(
+            "unknown value ${{{}}}; known are {:?}",
+            rest.split('}').next().unwrap_or_default(),
+            values.iter().map(|(name, _)| name).collect::<Vec<_>>()
+        );
     }
     Ok(result)
 }

@@ -21,8 +21,12 @@ pub fn tpch(binary: &Path, scale_factor: &str) -> Result<PathBuf> {
         .output()
         .with_context(|| format!("running {}", binary.display()))?;
     if !output.status.success() || !is_whole(&dir) {
-        bail!("sluice sample-data ended with {} and left no eight tables in {}: {}", output.status, dir.display(),
-            String::from_utf8_lossy(&output.stderr));
+        bail!(
+            "sluice sample-data ended with {} and left no eight tables in {}: {}",
+            output.status,
+            dir.display(),
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     Ok(dir)
 }

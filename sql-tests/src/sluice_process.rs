@@ -138,7 +138,10 @@ fn free_ports(count: usize) -> Result<Vec<u16>> {
     // All are held at the same time, so that they differ.
     let listeners: Vec<TcpListener> =
         (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<std::io::Result<_>>()?;
-    Ok(listeners.iter().map(|listener| listener.local_addr().map(|address| address.port())).collect::<std::io::Result<_>>()?)
+    Ok(listeners
+        .iter()
+        .map(|listener| listener.local_addr().map(|address| address.port()))
+        .collect::<std::io::Result<_>>()?)
 }
 
 /// A running service with a data directory of its own.
@@ -274,7 +277,10 @@ impl Service {
                 Err(error) => format!("{error:#}"),
             };
             if Instant::now() > deadline {
-                bail!("{sql} did not give {row_count} rows within {START_TIMEOUT:?}, last {last}; the log:\n{}", self.log_end());
+                bail!(
+                    "{sql} did not give {row_count} rows within {START_TIMEOUT:?}, last {last}; the log:\n{}",
+                    self.log_end()
+                );
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }

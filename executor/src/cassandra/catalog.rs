@@ -117,7 +117,7 @@ impl SchemaProvider for CassandraKeyspace {
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         let cluster = self.link.cluster().await?;
-        if cluster.table(&self.name, name).is_none() {
+        if cluster.find_table(&self.name, name).await?.is_none() {
             return Ok(None);
         }
         Ok(Some(Arc::new(CassandraTable::open(cluster, &self.name, name).await?)))

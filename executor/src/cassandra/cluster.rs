@@ -24,6 +24,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const PREPARED_STATEMENTS: usize = 1_000;
 /// How long a table's size, as its nodes estimate it, is believed. Nodes renew theirs every five minutes.
 const SIZE_TTL: Duration = Duration::from_secs(60);
+/// Statements about tables that do not exist must not keep the cluster busy with questions about its schema.
+const LEAST_REFRESH_INTERVAL: Duration = Duration::from_millis(300);
 /// How long a table's comment is believed; REFRESH CATALOG asks again at once.
 const DECLARED_TTL: Duration = Duration::from_secs(60);
 
@@ -34,6 +36,7 @@ pub struct CassandraCluster {
     prepared: Mutex<HashMap<String, PreparedStatement>>,
     sizes: Mutex<HashMap<(String, String), (Instant, Option<TableSize>)>>,
     declared: Mutex<HashMap<(String, String), (Instant, Arc<DeclaredTypes>)>>,
+    asked_for_tables: tokio::sync::Mutex<Option<Instant>>,
 }
 
 /// What the nodes estimate of a table, all replicas together.
@@ -96,7 +99,14 @@ impl CassandraCluster {
                 return Err(CassandraError::Connect { contact_points, reason });
             }
         };
-        Ok(Self { options, session, prepared: Mutex::default(), sizes: Mutex::default(), declared: Mutex::default() })
+        Ok(Self {
+            options,
+            session,
+            prepared: Mutex::default(),
+            sizes: Mutex::default(),
+            declared: Mutex::default(),
+            asked_for_tables: Default::default(),
+        })
     }
 
     /// The driver's session.
@@ -120,6 +130,22 @@ impl CassandraCluster {
         let keyspace = state.get_keyspace(keyspace)?;
         let table = keyspace.tables.get(table).or_else(|| keyspace.views.get(table).map(|view| &view.view_metadata));
         table.cloned()
+    }
+
+    /// Asks the cluster whether there is a table that was not heard of, if it was not asked a moment ago.
+    ///
+    /// The driver hears of changes by events, which come later than a client's next statement.
+    pub async fn find_table(&self, keyspace: &str, table: &str) -> Result<Option<Table>, CassandraError> {
+        if let Some(found) = self.table(keyspace, table) {
+            return Ok(Some(found));
+        }
+        let mut asked = self.asked_for_tables.lock().await;
+        // Somebody else may have asked while this one waited.
+        if asked.is_none_or(|at| at.elapsed() >= LEAST_REFRESH_INTERVAL) && self.table(keyspace, table).is_none() {
+            self.refresh().await?;
+            *asked = Some(Instant::now());
+        }
+        Ok(self.table(keyspace, table))
     }
 
     /// Asks the cluster anew for its nodes and tables, and forgets what was cached of them.
@@ -153,10 +179,7 @@ impl CassandraCluster {
     /// Runs a statement that changes the schema, and waits until all nodes agree on it.
     pub async fn execute_ddl(&self, cql: &str) -> Result<(), CassandraError> {
         let what = "a change of the schema";
-        self.session
-            .query_unpaged(cql, ())
-            .await
-            .map_err(|error| CassandraError::from_execution(what, &error))?;
+        self.session.query_unpaged(cql, ()).await.map_err(|error| CassandraError::from_execution(what, &error))?;
         self.session
             .await_schema_agreement()
             .await
@@ -166,7 +189,8 @@ impl CassandraCluster {
 
     /// Types that a table's comment declares; none if it has no column that needs them.
     pub(super) async fn declared_types(&self, keyspace: &str, table: &str, metadata: &Table) -> Arc<DeclaredTypes> {
-        let is_number = |column: &Column| matches!(column.typ, ColumnType::Native(NativeType::Decimal | NativeType::Varint));
+        let is_number =
+            |column: &Column| matches!(column.typ, ColumnType::Native(NativeType::Decimal | NativeType::Varint));
         if !metadata.columns.values().any(is_number) {
             return Arc::default();
         }

@@ -18,13 +18,15 @@ pub fn create_keyspace_cql(name: &str, options: &BTreeMap<String, String>) -> Re
     for (key, value) in options {
         match key.as_str() {
             "replication_factor" => {
-                factor = value
-                    .parse::<u8>()
-                    .ok()
-                    .filter(|factor| *factor > 0)
-                    .ok_or_else(|| CassandraError::Ddl(format!("a replication_factor of \"{value}\" is no number of nodes")))?;
+                factor = value.parse::<u8>().ok().filter(|factor| *factor > 0).ok_or_else(|| {
+                    CassandraError::Ddl(format!("a replication_factor of \"{value}\" is no number of nodes"))
+                })?;
             }
-            _ => return Err(CassandraError::Ddl(format!("unknown option \"{key}\" of a keyspace; there is replication_factor"))),
+            _ => {
+                return Err(CassandraError::Ddl(format!(
+                    "unknown option \"{key}\" of a keyspace; there is replication_factor"
+                )));
+            }
         }
     }
     Ok(format!(
@@ -76,7 +78,10 @@ pub fn create_table_cql(
     }
     let mut with = Vec::new();
     if key.clustering.iter().any(|(_, descending)| *descending) {
-        let order = key.clustering.iter().map(|(name, descending)| format!("{} {}", quoted(name), if *descending { "DESC" } else { "ASC" }));
+        let order = key
+            .clustering
+            .iter()
+            .map(|(name, descending)| format!("{} {}", quoted(name), if *descending { "DESC" } else { "ASC" }));
         with.push(format!("CLUSTERING ORDER BY ({})", order.collect::<Vec<_>>().join(", ")));
     }
     let mut options = options.clone();
@@ -91,7 +96,8 @@ pub fn create_table_cql(
                 TABLE_OPTIONS.join(", ")
             )));
         }
-        let value = if value.parse::<i64>().is_ok() { value.clone() } else { format!("'{}'", value.replace('\'', "''")) };
+        let value =
+            if value.parse::<i64>().is_ok() { value.clone() } else { format!("'{}'", value.replace('\'', "''")) };
         with.push(format!("{name} = {value}"));
     }
     let with = if with.is_empty() { String::new() } else { format!(" WITH {}", with.join(" AND ")) };
@@ -121,7 +127,12 @@ impl PrimaryKey {
         };
         let mut text_left = text.trim();
         // '((a, b), c)' is the same as '(a, b), c'.
-        if text_left.starts_with("((") || (text_left.starts_with('(') && text_left.ends_with(')') && !text_left[1..].contains('(') && text_left.matches(')').count() == 1) {
+        if text_left.starts_with("((")
+            || (text_left.starts_with('(')
+                && text_left.ends_with(')')
+                && !text_left[1..].contains('(')
+                && text_left.matches(')').count() == 1)
+        {
             text_left = text_left.strip_prefix('(').and_then(|t| t.strip_suffix(')')).ok_or_else(wrong)?.trim();
         }
         let (partition, rest) = match text_left.strip_prefix('(') {

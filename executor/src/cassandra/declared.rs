@@ -7,9 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use datafusion::arrow::datatypes::{
-    DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, DataType, Schema,
-};
+use datafusion::arrow::datatypes::{DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, DataType, Schema};
 
 const MARKER: &str = "sluice.types:";
 
@@ -72,7 +70,9 @@ mod tests {
 
     #[test]
     fn other_comments_declare_nothing() {
-        for comment in ["", "orders", "sluice.types: x", "sluice.types: x decimal(0,0); y decimal(99,1); z decimal(4,9)"] {
+        for comment in
+            ["", "orders", "sluice.types: x", "sluice.types: x decimal(0,0); y decimal(99,1); z decimal(4,9)"]
+        {
             assert!(parse(comment).is_empty(), "{comment}");
         }
     }

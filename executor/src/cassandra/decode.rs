@@ -5,9 +5,10 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Decimal256Builder, FixedSizeListArray, Float32Builder, Float64Builder,
-    Int8Builder, Int16Builder, Int32Builder, Int64Builder, IntervalMonthDayNanoBuilder, ListArray, MapArray,
-    NullBufferBuilder, StringBuilder, StructArray, Time64NanosecondBuilder, TimestampMillisecondBuilder,
+    ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Decimal256Builder, FixedSizeListArray,
+    Float32Builder, Float64Builder, Int8Builder, Int16Builder, Int32Builder, Int64Builder, IntervalMonthDayNanoBuilder,
+    ListArray, MapArray, NullBufferBuilder, StringBuilder, StructArray, Time64NanosecondBuilder,
+    TimestampMillisecondBuilder,
 };
 use datafusion::arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use datafusion::arrow::datatypes::{DECIMAL256_MAX_PRECISION, DataType, Field, Fields, IntervalMonthDayNano, i256};
@@ -46,12 +47,43 @@ enum Cells {
     Varint(StringBuilder),
     Decimal(StringBuilder),
     /// A decimal (`has_scale`) or varint whose precision is declared.
-    Decimal128 { builder: Decimal128Builder, has_scale: bool, precision: u8, scale: i8 },
-    Decimal256 { builder: Decimal256Builder, has_scale: bool, precision: u8, scale: i8 },
-    List { item: Box<Cells>, field: Arc<Field>, offsets: Vec<i32>, nulls: NullBufferBuilder },
-    Map { key: Box<Cells>, value: Box<Cells>, entries: Arc<Field>, offsets: Vec<i32>, nulls: NullBufferBuilder },
-    Struct { fields: Fields, children: Vec<Cells>, nulls: NullBufferBuilder },
-    Vector { item: Box<Cells>, item_bytes: Option<usize>, field: Arc<Field>, size: usize, nulls: NullBufferBuilder },
+    Decimal128 {
+        builder: Decimal128Builder,
+        has_scale: bool,
+        precision: u8,
+        scale: i8,
+    },
+    Decimal256 {
+        builder: Decimal256Builder,
+        has_scale: bool,
+        precision: u8,
+        scale: i8,
+    },
+    List {
+        item: Box<Cells>,
+        field: Arc<Field>,
+        offsets: Vec<i32>,
+        nulls: NullBufferBuilder,
+    },
+    Map {
+        key: Box<Cells>,
+        value: Box<Cells>,
+        entries: Arc<Field>,
+        offsets: Vec<i32>,
+        nulls: NullBufferBuilder,
+    },
+    Struct {
+        fields: Fields,
+        children: Vec<Cells>,
+        nulls: NullBufferBuilder,
+    },
+    Vector {
+        item: Box<Cells>,
+        item_bytes: Option<usize>,
+        field: Arc<Field>,
+        size: usize,
+        nulls: NullBufferBuilder,
+    },
 }
 
 impl ColumnDecoder {
@@ -149,16 +181,24 @@ impl Cells {
         let data_type = arrow_type(cql)?;
         Ok(match (cql, &data_type) {
             (ColumnType::Native(native), _) => Self::native(native, capacity)?,
-            (ColumnType::Collection { typ: CollectionType::List(item) | CollectionType::Set(item), .. }, DataType::List(field)) => {
-                Self::List { item: Box::new(Self::new(item, capacity)?), field: field.clone(), offsets: vec![0], nulls: nulls() }
-            }
-            (ColumnType::Collection { typ: CollectionType::Map(key, value), .. }, DataType::Map(entries, _)) => Self::Map {
-                key: Box::new(Self::new(key, capacity)?),
-                value: Box::new(Self::new(value, capacity)?),
-                entries: entries.clone(),
+            (
+                ColumnType::Collection { typ: CollectionType::List(item) | CollectionType::Set(item), .. },
+                DataType::List(field),
+            ) => Self::List {
+                item: Box::new(Self::new(item, capacity)?),
+                field: field.clone(),
                 offsets: vec![0],
                 nulls: nulls(),
             },
+            (ColumnType::Collection { typ: CollectionType::Map(key, value), .. }, DataType::Map(entries, _)) => {
+                Self::Map {
+                    key: Box::new(Self::new(key, capacity)?),
+                    value: Box::new(Self::new(value, capacity)?),
+                    entries: entries.clone(),
+                    offsets: vec![0],
+                    nulls: nulls(),
+                }
+            }
             (ColumnType::Vector { typ, dimensions }, DataType::FixedSizeList(field, _)) => Self::Vector {
                 item: Box::new(Self::new(typ, capacity)?),
                 item_bytes: vector_item_bytes(typ),
@@ -194,7 +234,9 @@ impl Cells {
             NativeType::BigInt | NativeType::Counter => Self::Int64(Int64Builder::with_capacity(capacity)),
             NativeType::Float => Self::Float32(Float32Builder::with_capacity(capacity)),
             NativeType::Double => Self::Float64(Float64Builder::with_capacity(capacity)),
-            NativeType::Timestamp => Self::Timestamp(TimestampMillisecondBuilder::with_capacity(capacity).with_timezone("UTC")),
+            NativeType::Timestamp => {
+                Self::Timestamp(TimestampMillisecondBuilder::with_capacity(capacity).with_timezone("UTC"))
+            }
             NativeType::Date => Self::Date(Date32Builder::with_capacity(capacity)),
             NativeType::Time => Self::Time(Time64NanosecondBuilder::with_capacity(capacity)),
             NativeType::Duration => Self::Duration(IntervalMonthDayNanoBuilder::with_capacity(capacity)),
@@ -256,11 +298,15 @@ impl Cells {
                 None => builder.append_null(),
             },
             Self::Inet(builder) => match cell {
-                Some(bytes) if bytes.len() == 4 => builder.append_value(std::net::Ipv4Addr::from(fixed::<4>(bytes)?).to_string()),
+                Some(bytes) if bytes.len() == 4 => {
+                    builder.append_value(std::net::Ipv4Addr::from(fixed::<4>(bytes)?).to_string())
+                }
                 Some(bytes) => builder.append_value(std::net::Ipv6Addr::from(fixed::<16>(bytes)?).to_string()),
                 None => builder.append_null(),
             },
-            Self::Varint(builder) => builder.append_option(cell.map(|bytes| BigInt::from_signed_bytes_be(bytes).to_string())),
+            Self::Varint(builder) => {
+                builder.append_option(cell.map(|bytes| BigInt::from_signed_bytes_be(bytes).to_string()))
+            }
             Self::Decimal(builder) => match cell {
                 Some(bytes) => {
                     let mut parts = Parts(bytes);
@@ -361,9 +407,12 @@ impl Cells {
                 Arc::new(ListArray::try_new(field.clone(), offsets, item.finish()?, nulls.finish()).map_err(words)?)
             }
             Self::Map { key, value, entries, offsets, nulls } => {
-                let DataType::Struct(fields) = entries.data_type() else { return Err("a map without entries".to_owned()) };
+                let DataType::Struct(fields) = entries.data_type() else {
+                    return Err("a map without entries".to_owned());
+                };
                 let offsets = OffsetBuffer::new(ScalarBuffer::from(std::mem::replace(offsets, vec![0])));
-                let pairs = StructArray::try_new(fields.clone(), vec![key.finish()?, value.finish()?], None).map_err(words)?;
+                let pairs =
+                    StructArray::try_new(fields.clone(), vec![key.finish()?, value.finish()?], None).map_err(words)?;
                 Arc::new(MapArray::try_new(entries.clone(), offsets, pairs, nulls.finish(), false).map_err(words)?)
             }
             Self::Struct { fields, children, nulls } => {
@@ -404,7 +453,9 @@ fn rescaled(bytes: &[u8], has_scale: bool, precision: u8, scale: i8) -> Result<B
     let does_not_fit = || {
         let text = decimal_text(&unscaled, own_scale).unwrap_or_default();
         let shown: String = text.chars().take(100).collect();
-        format!("{shown} does not fit the declared decimal({precision},{scale}); declare a wider one in the table's comment")
+        format!(
+            "{shown} does not fit the declared decimal({precision},{scale}); declare a wider one in the table's comment"
+        )
     };
     if unscaled.sign() == num_bigint::Sign::NoSign {
         return Ok(unscaled);
@@ -421,7 +472,11 @@ fn rescaled(bytes: &[u8], has_scale: bool, precision: u8, scale: i8) -> Result<B
     } else {
         return Err(does_not_fit());
     };
-    if value.magnitude() >= BigInt::from(10).pow(u32::from(precision)).magnitude() { Err(does_not_fit()) } else { Ok(value) }
+    if value.magnitude() >= BigInt::from(10).pow(u32::from(precision)).magnitude() {
+        Err(does_not_fit())
+    } else {
+        Ok(value)
+    }
 }
 
 /// An unscaled value and its scale as plain digits.
@@ -461,7 +516,10 @@ mod tests {
     }
 
     fn list_of_int() -> ColumnType<'static> {
-        ColumnType::Collection { frozen: false, typ: CollectionType::List(Box::new(ColumnType::Native(NativeType::Int))) }
+        ColumnType::Collection {
+            frozen: false,
+            typ: CollectionType::List(Box::new(ColumnType::Native(NativeType::Int))),
+        }
     }
 
     #[test]
@@ -473,14 +531,18 @@ mod tests {
 
     #[test]
     fn a_date_counts_from_the_middle_of_its_range() {
-        let array = decode(ColumnType::Native(NativeType::Date), &[Some(&[0x80, 0, 0, 1]), Some(&[0, 0, 0, 0])]).expect("decodes");
+        let array = decode(ColumnType::Native(NativeType::Date), &[Some(&[0x80, 0, 0, 1]), Some(&[0, 0, 0, 0])])
+            .expect("decodes");
         assert_eq!(array.as_primitive::<Date32Type>().values(), &[1, i32::MIN]);
     }
 
     #[test]
     fn decimals_and_varints_keep_every_digit() {
-        let array = decode(ColumnType::Native(NativeType::Decimal), &[Some(&[0, 0, 0, 2, 0xff]), Some(&[0xff, 0xff, 0xff, 0xfe, 7])])
-            .expect("decodes");
+        let array = decode(
+            ColumnType::Native(NativeType::Decimal),
+            &[Some(&[0, 0, 0, 2, 0xff]), Some(&[0xff, 0xff, 0xff, 0xfe, 7])],
+        )
+        .expect("decodes");
         assert_eq!(array.as_string::<i32>().value(0), "-0.01");
         assert_eq!(array.as_string::<i32>().value(1), "700");
         let array = decode(ColumnType::Native(NativeType::Varint), &[Some(&[0x7f; 20])]).expect("decodes");

@@ -58,7 +58,11 @@ impl EncodedRow {
 }
 
 impl SerializeRow for EncodedRow {
-    fn serialize(&self, _context: &RowSerializationContext<'_>, writer: &mut RowWriter) -> Result<(), SerializationError> {
+    fn serialize(
+        &self,
+        _context: &RowSerializationContext<'_>,
+        writer: &mut RowWriter,
+    ) -> Result<(), SerializationError> {
         let mut start = 0;
         for cell in &self.cells {
             let writer = writer.make_cell_writer();
@@ -134,8 +138,14 @@ fn encode(column: &dyn Array, row: usize, cql: &ColumnType<'_>, out: &mut Vec<u8
             let variable = !matches!(
                 typ.as_ref(),
                 ColumnType::Native(
-                    NativeType::Boolean | NativeType::Int | NativeType::Float | NativeType::BigInt | NativeType::Double
-                        | NativeType::Timestamp | NativeType::Uuid | NativeType::Timeuuid
+                    NativeType::Boolean
+                        | NativeType::Int
+                        | NativeType::Float
+                        | NativeType::BigInt
+                        | NativeType::Double
+                        | NativeType::Timestamp
+                        | NativeType::Uuid
+                        | NativeType::Timeuuid
                 ) | ColumnType::Vector { .. }
             );
             for i in 0..values.len() {
@@ -296,7 +306,8 @@ mod tests {
     fn round_trip(cql: ColumnType<'_>, texts: &[&str]) -> Vec<String> {
         let array: ArrayRef = Arc::new(StringArray::from(texts.to_vec()));
         let prepared = prepare_column(&array, &cql).expect("casts");
-        let mut decoder = ColumnDecoder::new("c", &cql, &arrow_type(&cql).expect("is known"), texts.len()).expect("is known");
+        let mut decoder =
+            ColumnDecoder::new("c", &cql, &arrow_type(&cql).expect("is known"), texts.len()).expect("is known");
         for row in 0..texts.len() {
             let bytes = encode_value(prepared.as_ref(), row, &cql).expect("encodes");
             decoder.append(Some(&bytes)).expect("decodes");
@@ -313,7 +324,10 @@ mod tests {
             (native(NativeType::BigInt), &["-9223372036854775808", "9223372036854775807"]),
             (native(NativeType::Varint), &["0", "-1", "123456789012345678901234567890123456789012345"]),
             (native(NativeType::Decimal), &["0", "-0.01", "12345678901234567890.123456789", "100"]),
-            (native(NativeType::Uuid), &["00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"]),
+            (
+                native(NativeType::Uuid),
+                &["00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"],
+            ),
             (native(NativeType::Inet), &["127.0.0.1", "::1"]),
             (native(NativeType::Date), &["1970-01-01", "2026-11-23"]),
             (native(NativeType::Boolean), &["true", "false"]),

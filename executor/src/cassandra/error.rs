@@ -11,7 +11,7 @@ const REFUSED: &str = "Cassandra refused";
 const NULL_KEY: &str = "null in primary key column";
 
 /// One variant for each thing that a user can act on.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub enum CassandraError {
     /// An option that does not exist.
     #[error("unknown option \"{name}\" of a Cassandra catalog")]
@@ -51,6 +51,13 @@ pub enum CassandraError {
     NotSupported(String),
 }
 
+/// As for users: between processes an error travels as what Ballista's `{:?}` makes of it.
+impl std::fmt::Debug for CassandraError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}
+
 impl CassandraError {
     /// The SQLSTATE of the error's class.
     pub fn sqlstate(&self) -> &'static str {
@@ -70,10 +77,16 @@ impl CassandraError {
 
     /// The SQLSTATE of an error that reached us as text from a task.
     pub fn sqlstate_of_text(text: &str) -> Option<&'static str> {
-        [(NULL_KEY, "23502"), (CANNOT_CONNECT, "08001"), (TIMED_OUT, "57014"), (NOT_ENOUGH, "53000"), (REFUSED, "42000")]
-            .into_iter()
-            .find(|(words, _)| text.contains(words))
-            .map(|(_, state)| state)
+        [
+            (NULL_KEY, "23502"),
+            (CANNOT_CONNECT, "08001"),
+            (TIMED_OUT, "57014"),
+            (NOT_ENOUGH, "53000"),
+            (REFUSED, "42000"),
+        ]
+        .into_iter()
+        .find(|(words, _)| text.contains(words))
+        .map(|(_, state)| state)
     }
 
     /// What the user can do.
@@ -81,7 +94,9 @@ impl CassandraError {
         match self {
             Self::UnknownOption { suggestion: Some(name), .. } => Some(format!("did you mean \"{name}\"?")),
             Self::Connect { .. } => Some("are the nodes up, and is the port the one for CQL (9042)?".to_owned()),
-            Self::Timeout { .. } => Some("the nodes may be overloaded; a longer request_timeout_ms may help".to_owned()),
+            Self::Timeout { .. } => {
+                Some("the nodes may be overloaded; a longer request_timeout_ms may help".to_owned())
+            }
             Self::Unavailable { .. } => Some("start the nodes that are down, or choose a lower consistency".to_owned()),
             Self::Write { .. } => {
                 Some("running the statement again is safe: the same rows are written over themselves".to_owned())

@@ -173,7 +173,7 @@ struct Target {
 impl Writer {
     async fn write(&self, rows: SendableRecordBatchStream) -> Result<u64> {
         let cluster = CassandraCluster::shared(&self.spec.options).await?;
-        let targets = self.targets(&cluster)?;
+        let targets = self.targets(&cluster).await?;
         let what = format!("while writing to {}", self.spec.full_name());
         let mut statement = cluster.prepare(&self.spec.cql(), &what).await?;
         statement.set_consistency(self.spec.options.write_consistency());
@@ -199,23 +199,31 @@ impl Writer {
         Ok(self.acknowledged.value() as u64)
     }
 
-    fn targets(&self, cluster: &CassandraCluster) -> Result<Vec<Target>, CassandraError> {
-        let gone = |reason: String| CassandraError::Refused { what: format!("to write to {}", self.spec.full_name()), reason };
+    async fn targets(&self, cluster: &CassandraCluster) -> Result<Vec<Target>, CassandraError> {
+        let gone =
+            |reason: String| CassandraError::Refused { what: format!("to write to {}", self.spec.full_name()), reason };
         let table = cluster
-            .table(&self.spec.keyspace, &self.spec.table)
+            .find_table(&self.spec.keyspace, &self.spec.table)
+            .await?
             .ok_or_else(|| gone("there is no such table any more".to_owned()))?;
         self.spec
             .columns
             .iter()
             .map(|name| {
-                let column = table.columns.get(name).ok_or_else(|| gone(format!("there is no column \"{name}\" any more")))?;
+                let column =
+                    table.columns.get(name).ok_or_else(|| gone(format!("there is no column \"{name}\" any more")))?;
                 let is_key = matches!(column.kind, ColumnKind::PartitionKey | ColumnKind::Clustering);
                 Ok(Target { name: name.clone(), cql: column.typ.clone(), is_key })
             })
             .collect()
     }
 
-    fn encode(&self, batch: &RecordBatch, targets: &[Target], first_row: u64) -> Result<Vec<EncodedRow>, CassandraError> {
+    fn encode(
+        &self,
+        batch: &RecordBatch,
+        targets: &[Target],
+        first_row: u64,
+    ) -> Result<Vec<EncodedRow>, CassandraError> {
         let columns = batch
             .columns()
             .iter()

@@ -67,8 +67,17 @@ impl Default for CassandraOptions {
 }
 
 const NAMES: [&str; 11] = [
-    "contact_points", "local_dc", "consistency", "write_consistency", "page_size_rows", "request_timeout_ms",
-    "split_size_mb", "ranges_in_flight", "write_concurrency", "username", "password",
+    "contact_points",
+    "local_dc",
+    "consistency",
+    "write_consistency",
+    "page_size_rows",
+    "request_timeout_ms",
+    "split_size_mb",
+    "ranges_in_flight",
+    "write_concurrency",
+    "username",
+    "password",
 ];
 
 impl CassandraOptions {
@@ -130,7 +139,11 @@ impl CassandraOptions {
 
 fn with_port(point: &str) -> String {
     // More than one colon is an IPv6 address without a port.
-    if point.matches(':').count() == 1 || point.starts_with('[') { point.to_owned() } else { format!("{point}:{CQL_PORT}") }
+    if point.matches(':').count() == 1 || point.starts_with('[') {
+        point.to_owned()
+    } else {
+        format!("{point}:{CQL_PORT}")
+    }
 }
 
 fn bad(name: &'static str, value: &str, expected: &'static str) -> CassandraError {

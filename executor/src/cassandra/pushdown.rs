@@ -145,11 +145,20 @@ fn encoded(literal: &ScalarValue, cql: &ColumnType<'_>, operator: Operator) -> O
     let ColumnType::Native(native) = cql else { return None };
     let same_order = matches!(
         native,
-        NativeType::Text | NativeType::Ascii | NativeType::TinyInt | NativeType::SmallInt | NativeType::Int
-            | NativeType::BigInt | NativeType::Timestamp | NativeType::Date | NativeType::Time | NativeType::Blob
+        NativeType::Text
+            | NativeType::Ascii
+            | NativeType::TinyInt
+            | NativeType::SmallInt
+            | NativeType::Int
+            | NativeType::BigInt
+            | NativeType::Timestamp
+            | NativeType::Date
+            | NativeType::Time
+            | NativeType::Blob
             | NativeType::Boolean
     );
-    let same_equality = same_order || matches!(native, NativeType::Uuid | NativeType::Timeuuid | NativeType::Inet | NativeType::Varint);
+    let same_equality =
+        same_order || matches!(native, NativeType::Uuid | NativeType::Timeuuid | NativeType::Inet | NativeType::Varint);
     if !same_equality || (operator != Operator::Eq && !same_order) {
         return None;
     }
@@ -167,7 +176,9 @@ fn encoded(literal: &ScalarValue, cql: &ColumnType<'_>, operator: Operator) -> O
 fn is_canonical(literal: &ScalarValue, native: &NativeType) -> bool {
     let Some(Some(text)) = literal.try_as_str() else { return false };
     let canonical = match native {
-        NativeType::Uuid | NativeType::Timeuuid => uuid::Uuid::parse_str(text).ok().map(|uuid| uuid.hyphenated().to_string()),
+        NativeType::Uuid | NativeType::Timeuuid => {
+            uuid::Uuid::parse_str(text).ok().map(|uuid| uuid.hyphenated().to_string())
+        }
         NativeType::Inet => text.parse::<std::net::IpAddr>().ok().map(|address| address.to_string()),
         NativeType::Varint => text.parse::<num_bigint::BigInt>().ok().map(|number| number.to_string()),
         _ => None,

@@ -206,7 +206,12 @@ impl DisplayAs for CassandraScanExec {
                 hosts.sort();
                 hosts.dedup();
                 let ranges: usize = partitions.iter().map(Vec::len).sum();
-                write!(f, ", token_ranges={ranges}, partitions={}, preferred_hosts=[{}]", partitions.len(), hosts.join(", "))?;
+                write!(
+                    f,
+                    ", token_ranges={ranges}, partitions={}, preferred_hosts=[{}]",
+                    partitions.len(),
+                    hosts.join(", ")
+                )?;
             }
         }
         if let Some(limit) = spec.limit {
@@ -324,8 +329,12 @@ impl Reader {
         let page_rows = self.spec.limit.and_then(|limit| i32::try_from(limit).ok()).unwrap_or(i32::MAX);
         statement.set_page_size(self.spec.options.page_size_rows.min(page_rows).max(1));
         statement.set_consistency(self.spec.options.read_consistency());
-        let types: Vec<ColumnType<'static>> =
-            statement.get_current_result_set_col_specs().get().iter().map(|spec| spec.typ().clone().into_owned()).collect();
+        let types: Vec<ColumnType<'static>> = statement
+            .get_current_result_set_col_specs()
+            .get()
+            .iter()
+            .map(|spec| spec.typ().clone().into_owned())
+            .collect();
         let emitted = AtomicUsize::new(0);
         let stopped = match &self.spec.keys {
             Some(keys) => {
@@ -346,7 +355,10 @@ impl Reader {
                     values.push_raw(&range.end.to_be_bytes());
                     self.read_pages(&cluster, statement, values, &types, &emitted)
                 });
-                futures::stream::iter(reads).buffer_unordered(self.spec.options.ranges_in_flight).try_collect::<()>().await
+                futures::stream::iter(reads)
+                    .buffer_unordered(self.spec.options.ranges_in_flight)
+                    .try_collect::<()>()
+                    .await
             }
         };
         match stopped {
@@ -406,7 +418,10 @@ impl Reader {
             let error = match cluster.session().execute_single_page(statement, values, state.clone()).await {
                 Ok((result, next)) => {
                     let rows = result.into_rows_result();
-                    return Ok((rows.map_err(|error| CassandraError::Refused { what, reason: error.to_string() })?, next));
+                    return Ok((
+                        rows.map_err(|error| CassandraError::Refused { what, reason: error.to_string() })?,
+                        next,
+                    ));
                 }
                 Err(error) => CassandraError::from_execution(&what, &error),
             };
@@ -415,7 +430,8 @@ impl Reader {
             }
             tracing::debug!(%error, attempt, "a page is asked for again");
             self.retries.add(1);
-            statement.set_page_size((statement.get_page_size() / 2).max(LEAST_PAGE_ROWS.min(statement.get_page_size())));
+            statement
+                .set_page_size((statement.get_page_size() / 2).max(LEAST_PAGE_ROWS.min(statement.get_page_size())));
             tokio::time::sleep(backoff).await;
             backoff *= 2;
             attempt += 1;
@@ -448,7 +464,8 @@ impl Reader {
         }
         let columns = decoders.iter_mut().map(ColumnDecoder::finish).collect::<Result<Vec<_>, _>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(count));
-        RecordBatch::try_new_with_options(self.schema.clone(), columns, &options).map_err(|error| broken(error.to_string()))
+        RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)
+            .map_err(|error| broken(error.to_string()))
     }
 }
 

@@ -113,7 +113,11 @@ impl TableProvider for CassandraTable {
             }
             None => {
                 let rows = size.map(|size| {
-                    if self.metadata.clustering_key.is_empty() { size.partition_count } else { size.bytes / BYTES_PER_ROW }
+                    if self.metadata.clustering_key.is_empty() {
+                        size.partition_count
+                    } else {
+                        size.bytes / BYTES_PER_ROW
+                    }
                 });
                 (size.map(|size| size.bytes), rows)
             }
@@ -153,7 +157,10 @@ impl TableProvider for CassandraTable {
             return Err(CassandraError::NotSupported(format!("{op}")).into());
         }
         if self.metadata.columns.values().any(|column| is_counter(&column.typ)) {
-            return Err(CassandraError::NotSupported("INSERT into counters, which would count twice if it were repeated,".to_owned()).into());
+            return Err(CassandraError::NotSupported(
+                "INSERT into counters, which would count twice if it were repeated,".to_owned(),
+            )
+            .into());
         }
         let spec = InsertSpec {
             options: self.cluster.options().clone(),
@@ -188,7 +195,8 @@ pub(super) fn encode_node<S: Serialize>(spec: &S, schema: &SchemaRef) -> Result<
 
 /// What [`encode_node`] made.
 pub(super) fn decode_node<S: DeserializeOwned>(bytes: &[u8]) -> Result<(S, SchemaRef)> {
-    let node: EncodedNode<S> = serde_json::from_slice(bytes).map_err(|error| DataFusionError::External(Box::new(error)))?;
+    let node: EncodedNode<S> =
+        serde_json::from_slice(bytes).map_err(|error| DataFusionError::External(Box::new(error)))?;
     let reader = StreamReader::try_new(node.schema.as_slice(), None)?;
     Ok((node.spec, reader.schema()))
 }

@@ -35,11 +35,13 @@ pub fn arrow_type(cql: &ColumnType<'_>) -> Result<DataType, CassandraError> {
             DataType::FixedSizeList(Arc::new(Field::new("item", arrow_type(typ)?, true)), i32::from(*dimensions))
         }
         ColumnType::UserDefinedType { definition, .. } => {
-            let fields = definition.field_types.iter().map(|(name, typ)| Ok(Field::new(name.as_ref(), arrow_type(typ)?, true)));
+            let fields =
+                definition.field_types.iter().map(|(name, typ)| Ok(Field::new(name.as_ref(), arrow_type(typ)?, true)));
             DataType::Struct(fields.collect::<Result<Fields, CassandraError>>()?)
         }
         ColumnType::Tuple(types) => {
-            let fields = types.iter().enumerate().map(|(i, typ)| Ok(Field::new(format!("c{i}"), arrow_type(typ)?, true)));
+            let fields =
+                types.iter().enumerate().map(|(i, typ)| Ok(Field::new(format!("c{i}"), arrow_type(typ)?, true)));
             DataType::Struct(fields.collect::<Result<Fields, CassandraError>>()?)
         }
         other => return Err(unknown(&format!("{other:?}"))),
@@ -52,8 +54,13 @@ fn unknown(what: &str) -> CassandraError {
 
 fn native_type(native: &NativeType) -> Result<DataType, CassandraError> {
     Ok(match native {
-        NativeType::Ascii | NativeType::Text | NativeType::Uuid | NativeType::Timeuuid | NativeType::Inet
-        | NativeType::Decimal | NativeType::Varint => DataType::Utf8,
+        NativeType::Ascii
+        | NativeType::Text
+        | NativeType::Uuid
+        | NativeType::Timeuuid
+        | NativeType::Inet
+        | NativeType::Decimal
+        | NativeType::Varint => DataType::Utf8,
         NativeType::Boolean => DataType::Boolean,
         NativeType::Blob => DataType::Binary,
         NativeType::TinyInt => DataType::Int8,
@@ -73,8 +80,10 @@ fn native_type(native: &NativeType) -> Result<DataType, CassandraError> {
 /// A table's columns in the order of `DESCRIBE`: partition key, clustering key, the rest by name.
 pub fn ordered_columns(table: &Table) -> Vec<(&str, &Column)> {
     let keys = table.partition_key.iter().chain(&table.clustering_key);
-    let mut columns: Vec<(&str, &Column)> =
-        keys.filter_map(|name| table.columns.get_key_value(name)).map(|(name, column)| (name.as_str(), column)).collect();
+    let mut columns: Vec<(&str, &Column)> = keys
+        .filter_map(|name| table.columns.get_key_value(name))
+        .map(|(name, column)| (name.as_str(), column))
+        .collect();
     let mut rest: Vec<(&str, &Column)> = table
         .columns
         .iter()
@@ -122,8 +131,12 @@ pub fn cql_type(arrow: &DataType) -> Result<String, CassandraError> {
         DataType::UInt64 => "varint".to_owned(),
         DataType::Float16 | DataType::Float32 => "float".to_owned(),
         DataType::Float64 => "double".to_owned(),
-        DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal128(..) | DataType::Decimal256(..) => "decimal".to_owned(),
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => "blob".to_owned(),
+        DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal128(..) | DataType::Decimal256(..) => {
+            "decimal".to_owned()
+        }
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+            "blob".to_owned()
+        }
         DataType::Date32 | DataType::Date64 => "date".to_owned(),
         DataType::Time32(_) | DataType::Time64(_) => "time".to_owned(),
         DataType::Timestamp(_, _) => "timestamp".to_owned(),
@@ -151,7 +164,9 @@ pub fn cql_name(cql: &ColumnType<'_>) -> String {
         ColumnType::Native(native) => format!("{native:?}").to_lowercase(),
         ColumnType::Collection { typ: CollectionType::List(item), .. } => format!("list<{}>", cql_name(item)),
         ColumnType::Collection { typ: CollectionType::Set(item), .. } => format!("set<{}>", cql_name(item)),
-        ColumnType::Collection { typ: CollectionType::Map(k, v), .. } => format!("map<{}, {}>", cql_name(k), cql_name(v)),
+        ColumnType::Collection { typ: CollectionType::Map(k, v), .. } => {
+            format!("map<{}, {}>", cql_name(k), cql_name(v))
+        }
         ColumnType::Vector { typ, dimensions } => format!("vector<{}, {dimensions}>", cql_name(typ)),
         ColumnType::UserDefinedType { definition, .. } => quoted(&definition.name),
         ColumnType::Tuple(types) => format!("tuple<{}>", types.iter().map(cql_name).collect::<Vec<_>>().join(", ")),

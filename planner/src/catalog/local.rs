@@ -156,6 +156,13 @@ pub(super) async fn open(state: &SessionState, definition: &TableDefinition) -> 
 /// DataFusion takes a folder that is not there for an empty table; a user wants to know.
 pub(super) fn check_location(location: &str) -> Result<()> {
     let path = location.strip_prefix("file://").unwrap_or(location);
+    let is_partition_pattern = |segment: &str| segment.contains('=') && segment.contains(['*', '?', '[']);
+    if path.split('/').any(is_partition_pattern) {
+        let words = format!(
+            "the pattern {path}: declare the partitions with PARTITIONED BY (...) and choose among them with WHERE"
+        );
+        return Err(DataFusionError::NotImplemented(words));
+    }
     if path.contains("://") || path.contains(['*', '?', '[']) || Path::new(path).exists() {
         return Ok(());
     }

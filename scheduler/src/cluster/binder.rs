@@ -73,15 +73,10 @@ pub fn bind_partitions(
 ///
 /// A stage that collapses its input to one partition must see all of it in one task. It goes to
 /// the executor whose host the most partitions prefer, among those with a vcore free.
-pub fn bind_whole(
-    pending: &[usize],
-    preferred_hosts: Option<&[Vec<String>]>,
-    executors: &mut [FreeExecutor],
-) -> Round {
+pub fn bind_whole(pending: &[usize], preferred_hosts: Option<&[Vec<String>]>, executors: &mut [FreeExecutor]) -> Round {
     let wishes = |host: &String| {
-        preferred_hosts.map_or(0, |all| {
-            pending.iter().filter(|&&p| all.get(p).is_some_and(|hosts| hosts.contains(host))).count()
-        })
+        preferred_hosts
+            .map_or(0, |all| pending.iter().filter(|&&p| all.get(p).is_some_and(|hosts| hosts.contains(host))).count())
     };
     let best = executors
         .iter()
@@ -140,10 +135,7 @@ mod tests {
         let round = bind_partitions(&[0, 1, 2], Some(&preferred), &mut cluster);
         assert_eq!(
             round.bindings,
-            [
-                Binding { executor_index: 0, partitions: vec![1] },
-                Binding { executor_index: 1, partitions: vec![0, 2] }
-            ]
+            [Binding { executor_index: 0, partitions: vec![1] }, Binding { executor_index: 1, partitions: vec![0, 2] }]
         );
         assert!(round.left_over.is_empty());
     }
@@ -155,10 +147,7 @@ mod tests {
         let round = bind_partitions(&[0, 1], Some(&preferred), &mut cluster);
         assert_eq!(
             round.bindings,
-            [
-                Binding { executor_index: 0, partitions: vec![1] },
-                Binding { executor_index: 1, partitions: vec![0] }
-            ]
+            [Binding { executor_index: 0, partitions: vec![1] }, Binding { executor_index: 1, partitions: vec![0] }]
         );
     }
 

@@ -107,11 +107,8 @@ impl ClusterState for LocalityClusterState {
     }
 
     async fn register_executor(&self, metadata: ExecutorMetadata, spec: ExecutorData) -> Result<()> {
-        let slot = Slots {
-            host: metadata.host.clone(),
-            total_vcores: spec.total_vcores,
-            free_vcores: spec.available_vcores,
-        };
+        let slot =
+            Slots { host: metadata.host.clone(), total_vcores: spec.total_vcores, free_vcores: spec.available_vcores };
         let id = metadata.id.clone();
         self.registry.register_executor(metadata, spec).await?;
         self.slots.lock().await.insert(id, slot);
@@ -226,8 +223,7 @@ fn bind_task(
 ) -> BoundTask {
     // Ballista identifies a task by its place in the stage's append-only list.
     let task_id = stage.task_infos.len();
-    let task_attempt =
-        partitions.iter().filter_map(|p| stage.task_failure_numbers.get(*p)).max().copied().unwrap_or(0);
+    let task_attempt = partitions.iter().filter_map(|p| stage.task_failure_numbers.get(*p)).max().copied().unwrap_or(0);
     let mut info = create_task_info(executor_id.to_owned(), task_id);
     info.global_input_partition_ids = partitions.clone();
     info.vcores_consumed = vcores;

@@ -53,8 +53,8 @@ fn write(dir: &Path, table: &str, batches: impl RecordBatchIterator) -> Result<(
     let file = File::create(&temporary).map_err(|error| failed(&error))?;
     // The generator makes views over strings; without Arrow's own schema in the file, readers see plain strings.
     let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
-    let mut writer = ArrowWriter::try_new_with_options(file, batches.schema().clone(), options)
-        .map_err(|error| failed(&error))?;
+    let mut writer =
+        ArrowWriter::try_new_with_options(file, batches.schema().clone(), options).map_err(|error| failed(&error))?;
     let mut rows = 0;
     for batch in batches {
         rows += batch.num_rows();

@@ -64,7 +64,10 @@ async fn run(config: ServiceConfig, cluster: Cluster, what: &str) -> Result<(), 
     let pg_options = PgOptions { max_connections: config.max_connections, ..PgOptions::default() };
     let services = [
         tokio::spawn(service("pgwire", crate::pg::serve(pg, engine.clone(), pg_options, stop.clone()))),
-        tokio::spawn(service("Flight SQL", crate::flight::serve(flight, engine.clone(), FlightOptions::default(), stop.clone()))),
+        tokio::spawn(service(
+            "Flight SQL",
+            crate::flight::serve(flight, engine.clone(), FlightOptions::default(), stop.clone()),
+        )),
         tokio::spawn(service("HTTP", crate::http::serve(http, engine.clone(), stop.clone()))),
     ];
     println!("Sluice {} is ready: {what}", env!("CARGO_PKG_VERSION"));
@@ -178,7 +181,9 @@ fn lock(data_dir: &Path) -> Result<std::fs::File, String> {
 async fn listen(bind: IpAddr, port: u16, what: &str, flag: &str) -> Result<TcpListener, String> {
     TcpListener::bind((bind, port)).await.map_err(|error| match error.kind() {
         std::io::ErrorKind::AddrInUse => {
-            format!("port {port} on {bind}, wanted for {what}, is in use: stop what uses it, or choose another with {flag}")
+            format!(
+                "port {port} on {bind}, wanted for {what}, is in use: stop what uses it, or choose another with {flag}"
+            )
         }
         _ => format!("cannot listen on {bind}:{port} for {what}: {error}"),
     })
@@ -197,4 +202,3 @@ async fn stop_signal() -> Result<(), String> {
         result = tokio::signal::ctrl_c() => result.map_err(|error| format!("cannot wait for signals: {error}")),
     }
 }
-

@@ -32,7 +32,12 @@ async fn connect(args: &SqlArgs) -> Result<Client, String> {
         .connect(NoTls)
         .await
         .map_err(|error| {
-            format!("cannot connect to {}:{}: {} (is the service running? start it with: sluice serve)", args.host, args.port, words(&error))
+            format!(
+                "cannot connect to {}:{}: {} (is the service running? start it with: sluice serve)",
+                args.host,
+                args.port,
+                words(&error)
+            )
         })?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {

@@ -98,13 +98,19 @@ fn job_failure(reason: &str) -> EngineError {
     let lower = core.to_lowercase();
     let state = if let Some(state) = CassandraError::sqlstate_of_text(&core) {
         SqlState(state)
-    } else if lower.contains("divide by zero") || lower.contains("division by zero") {
+    } else if lower.contains("divide by zero") || lower.contains("dividebyzero") || lower.contains("division by zero") {
         SqlState::DIVISION_BY_ZERO
     } else if lower.contains("non-nullable but contains null") {
         SqlState::NOT_NULL_VIOLATION
     } else if lower.contains("overflow") {
         SqlState::OUT_OF_RANGE
-    } else if lower.contains("cast error") || lower.contains("cannot cast") || lower.contains("parser error") {
+    } else if lower.contains("can't cast value") || lower.contains("too large to store") {
+        SqlState::OUT_OF_RANGE
+    } else if lower.contains("casterror(")
+        || lower.contains("cast error")
+        || lower.contains("cannot cast")
+        || lower.contains("parser error")
+    {
         SqlState::INVALID_TEXT
     } else if lower.contains("resources exhausted") || lower.contains("failed to allocate") {
         SqlState::OUT_OF_MEMORY
@@ -148,8 +154,27 @@ fn core_of(reason: &str) -> String {
                 text = tail.trim();
             }
         }
-        if let Some(inner) = text.strip_prefix("DataFusionError(").and_then(|t| t.strip_suffix(')')) {
-            text = inner.trim();
+        for wrapper in [
+            "DataFusionError(",
+            "Shared(",
+            "External(",
+            "Context(",
+            "Collection(",
+            "ArrowError(",
+            "Execution(",
+            "Plan(",
+            "Internal(",
+        ] {
+            if let Some(inner) = text.strip_prefix(wrapper).and_then(|t| t.strip_suffix(')')) {
+                text = inner.trim();
+            }
+        }
+        // The backtrace of an Arrow error, of which there is none.
+        for ending in [", Some(\"\")", ", None"] {
+            text = text.strip_suffix(ending).unwrap_or(text);
+        }
+        if let Some(inner) = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')) {
+            text = inner;
         }
         if text == before {
             return text.to_owned();
@@ -185,8 +210,12 @@ fn datafusion_error(error: &DataFusionError) -> EngineError {
         DataFusionError::ResourcesExhausted(_) => EngineError::new(SqlState::OUT_OF_MEMORY, text)
             .with_hint("give the executors more memory, or make the query's hash tables and sorts smaller"),
         DataFusionError::ArrowError(arrow, _) => arrow_error(arrow, text),
-        DataFusionError::ParquetError(_) => EngineError::new(SqlState::DATA_CORRUPTED, format!("cannot read Parquet: {text}")),
-        DataFusionError::ObjectStore(_) if text.contains("not found") => EngineError::new(SqlState::UNDEFINED_FILE, text),
+        DataFusionError::ParquetError(_) => {
+            EngineError::new(SqlState::DATA_CORRUPTED, format!("cannot read Parquet: {text}"))
+        }
+        DataFusionError::ObjectStore(_) if text.contains("not found") => {
+            EngineError::new(SqlState::UNDEFINED_FILE, text)
+        }
         DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) => EngineError::new(SqlState::IO_ERROR, text),
         DataFusionError::Plan(_) | DataFusionError::Configuration(_) => plan_error(text),
         DataFusionError::Execution(_) => execution_error(text),
@@ -262,12 +291,16 @@ fn arrow_error(error: &ArrowError, text: String) -> EngineError {
     match error {
         ArrowError::DivideByZero => EngineError::new(SqlState::DIVISION_BY_ZERO, "division by zero"),
         ArrowError::ArithmeticOverflow(_) => EngineError::new(SqlState::OUT_OF_RANGE, text),
+        ArrowError::CastError(_) if text.contains("Can't cast value") => EngineError::new(SqlState::OUT_OF_RANGE, text),
         ArrowError::CastError(_) | ArrowError::ParseError(_) => {
             let text = text.trim_start_matches("Cast error: ").trim_start_matches("Parser error: ").to_owned();
             EngineError::new(SqlState::INVALID_TEXT, text)
         }
         ArrowError::InvalidArgumentError(text_of) if text_of.contains("non-nullable but contains null") => {
-            EngineError::new(SqlState::NOT_NULL_VIOLATION, text.trim_start_matches("Invalid argument error: ").to_owned())
+            EngineError::new(
+                SqlState::NOT_NULL_VIOLATION,
+                text.trim_start_matches("Invalid argument error: ").to_owned(),
+            )
         }
         ArrowError::InvalidArgumentError(_) => EngineError::new(SqlState::INVALID_PARAMETER, text),
         _ => EngineError::new(SqlState::INTERNAL, text),
@@ -279,13 +312,22 @@ fn plan_error(text: String) -> EngineError {
     if let Some(name) = text.strip_prefix("table '").and_then(|rest| rest.strip_suffix("' not found")) {
         return EngineError::new(SqlState::UNDEFINED_TABLE, format!("table \"{name}\" does not exist"));
     }
-    let state = if lower.starts_with("invalid function") || lower.contains("failed to coerce arguments") || lower.contains("no function matches") {
+    let state = if lower.starts_with("invalid function")
+        || lower.contains("failed to coerce arguments")
+        || lower.contains("no function matches")
+    {
         SqlState::UNDEFINED_FUNCTION
     } else if lower.contains("failed to resolve catalog") || lower.contains("failed to resolve schema") {
         SqlState::UNDEFINED_SCHEMA
-    } else if lower.contains("cannot coerce") || lower.contains("cannot infer common") || lower.contains("can't be evaluated because there isn't a common type") {
+    } else if lower.contains("cannot coerce")
+        || lower.contains("cannot infer common")
+        || lower.contains("can't be evaluated because there isn't a common type")
+    {
         SqlState::DATATYPE_MISMATCH
-    } else if lower.contains("must appear in the group by") || lower.contains("must be in the group by") || lower.contains("group by") {
+    } else if lower.contains("must appear in the group by")
+        || lower.contains("must be in the group by")
+        || lower.contains("group by")
+    {
         SqlState("42803")
     } else if lower.contains("fail to merge schema") {
         SqlState::DATATYPE_MISMATCH

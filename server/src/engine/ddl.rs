@@ -160,7 +160,10 @@ fn option_map(options: &[SqlOption]) -> Result<BTreeMap<String, String>, EngineE
         .iter()
         .map(|option| match option {
             SqlOption::KeyValue { key, value } => Ok((key.value.to_lowercase(), option_text(value))),
-            other => Err(EngineError::new(SqlState::SYNTAX_ERROR, format!("\"{other}\" is not an option: write name = 'value'"))),
+            other => Err(EngineError::new(
+                SqlState::SYNTAX_ERROR,
+                format!("\"{other}\" is not an option: write name = 'value'"),
+            )),
         })
         .collect()
 }
@@ -236,7 +239,8 @@ async fn write_query(
     query: LogicalPlan,
     record: &Arc<QueryRecord>,
 ) -> Result<u64, EngineError> {
-    let table = datafusion::common::TableReference::full(name.catalog.as_str(), name.schema.as_str(), name.table.as_str());
+    let table =
+        datafusion::common::TableReference::full(name.catalog.as_str(), name.schema.as_str(), name.table.as_str());
     let provider = session.context().table_provider(table.clone()).await.map_err(EngineError::from)?;
     let wanted = provider.schema();
     let mut projection = Vec::with_capacity(wanted.fields().len());
@@ -357,8 +361,11 @@ async fn drop_object(
             if is_cassandra(session, &catalog) {
                 let tables = session.table_names(&catalog, &schema);
                 if !tables.is_empty() && !cascade {
-                    return Err(EngineError::new(SqlState("2BP01"), format!("schema \"{schema}\" is not empty: it holds {} table(s)", tables.len()))
-                        .with_hint("use DROP SCHEMA ... CASCADE to drop what it holds too"));
+                    return Err(EngineError::new(
+                        SqlState("2BP01"),
+                        format!("schema \"{schema}\" is not empty: it holds {} table(s)", tables.len()),
+                    )
+                    .with_hint("use DROP SCHEMA ... CASCADE to drop what it holds too"));
                 }
                 let cluster = cassandra(session, &catalog).await?;
                 return Ok(cluster.execute_ddl(&cql::drop_keyspace_cql(&schema)).await?);

@@ -64,7 +64,13 @@ struct Report {
 async fn planned(session: &Arc<Session>, plan: &LogicalPlan) -> Result<Report, EngineError> {
     let placed = run::place(session, plan).await?;
     let stages = stages_of(&placed)?;
-    Ok(Report { placement: placed.placement, logical: logical_text(session, plan)?, stages, hosts: Vec::new(), ran: None })
+    Ok(Report {
+        placement: placed.placement,
+        logical: logical_text(session, plan)?,
+        stages,
+        hosts: Vec::new(),
+        ran: None,
+    })
 }
 
 fn logical_text(session: &Session, plan: &LogicalPlan) -> Result<String, EngineError> {
@@ -144,7 +150,8 @@ impl Report {
     fn stage_facts(&self, stage: &StageSummary) -> String {
         let mut places: Vec<String> = Vec::new();
         for task in &stage.tasks {
-            let host = self.hosts.iter().find(|(id, _)| *id == task.executor_id).map_or("lost", |(_, host)| host.as_str());
+            let host =
+                self.hosts.iter().find(|(id, _)| *id == task.executor_id).map_or("lost", |(_, host)| host.as_str());
             let id = task.executor_id.rsplit('-').next().unwrap_or_default();
             places.push(format!("{host}/{id} ({} ms)", task.ended_ms.saturating_sub(task.started_ms)));
         }

@@ -42,6 +42,7 @@ use sluice_executor::codec::SluiceCodec;
 use sluice_executor::config::cluster_session_config;
 use sluice_executor::process::{ExecutorOptions, RunningExecutor};
 use sluice_planner::catalog::{CatalogDefinition, CatalogStore, DEFAULT_CATALOG, DEFAULT_SCHEMA, TableDefinition};
+use sluice_planner::distribute::physical_optimizer_rules;
 use sluice_scheduler::cluster::{ExecutorSummary, Scheduler, SchedulerOptions, StageSummary};
 
 pub use error::{EngineError, SqlState};
@@ -142,6 +143,9 @@ impl Engine {
             .build_arc()?;
         let server_state = base_state(server_session_config(), &catalogs, &runtime);
         let cluster_state = base_state(shared_settings(cluster_session_config()), &catalogs, &runtime);
+        let cluster_state = SessionStateBuilder::new_from_existing(cluster_state)
+            .with_physical_optimizer_rules(physical_optimizer_rules())
+            .build();
         catalogs.set_planning_state(server_state.clone());
 
         let (address, external_host) = match &options.cluster {
@@ -301,6 +305,8 @@ fn shared_settings(config: SessionConfig) -> SessionConfig {
         .with_information_schema(true)
         // Column names in errors come with their place in the text.
         .set_bool("datafusion.sql_parser.collect_spans", true)
+        // A glob may span folders, and a folder holds what its folders hold.
+        .set_bool("datafusion.execution.listing_table_ignore_subdirectory", false)
         .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false)
         // 0.1 is a numeric, as in PostgreSQL, and not the float that is nearest to it.
         .set_bool("datafusion.sql_parser.parse_float_as_decimal", true)

@@ -7,6 +7,7 @@ use ballista_core::execution_plans::ShuffleReaderExec;
 use ballista_core::serde::scheduler::PartitionLocation;
 use datafusion::arrow::array::{Array, RecordBatch, UInt64Array};
 use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{DdlStatement, LogicalPlan};
@@ -15,7 +16,6 @@ use datafusion::physical_plan::placeholder_row::PlaceholderRowExec;
 use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, Partitioning, execute_stream};
-use datafusion::datasource::source::DataSourceExec;
 use datafusion::prelude::SessionContext;
 use futures::{StreamExt, TryStreamExt};
 use sluice_executor::cassandra::CassandraScanExec;
@@ -142,7 +142,10 @@ fn needs_this_process(plan: &Arc<dyn ExecutionPlan>) -> bool {
     }
     let children = plan.children();
     if children.is_empty() {
-        let known = plan.is::<DataSourceExec>() || plan.is::<EmptyExec>() || plan.is::<PlaceholderRowExec>() || plan.name() == "LazyMemoryExec";
+        let known = plan.is::<DataSourceExec>()
+            || plan.is::<EmptyExec>()
+            || plan.is::<PlaceholderRowExec>()
+            || plan.name() == "LazyMemoryExec";
         return !known;
     }
     children.into_iter().any(needs_this_process)
@@ -229,11 +232,10 @@ async fn run_on_executors(
     let locations = outcome?;
     let mut guard = guard;
     guard.finished = true;
-    let locations: Vec<PartitionLocation> = locations
-        .into_iter()
-        .map(|location| location.try_into())
-        .collect::<Result<_, _>>()
-        .map_err(|error: ballista_core::error::BallistaError| EngineError::new(SqlState::SYSTEM_ERROR, error.to_string()))?;
+    let locations: Vec<PartitionLocation> =
+        locations.into_iter().map(|location| location.try_into()).collect::<Result<_, _>>().map_err(
+            |error: ballista_core::error::BallistaError| EngineError::new(SqlState::SYSTEM_ERROR, error.to_string()),
+        )?;
     let rows = read_result(&engine, schema, locations, context)?;
     Ok(Box::pin(QueryStream::new(rows, record.clone(), Some(Box::new(move || drop(guard))))))
 }
@@ -278,12 +280,12 @@ fn read_result(
     let partitions: Vec<Vec<PartitionLocation>> = partitions.into_values().collect();
     let count = partitions.len();
     let work_dir = engine.work_dir.to_string_lossy().into_owned();
-    let reader = ShuffleReaderExec::try_new(stage_id, partitions, schema.clone(), Partitioning::UnknownPartitioning(count))?
-        .with_work_dir(work_dir)
-        .with_client_pool(engine.connections.clone());
-    let rows = futures::stream::iter(0..count)
-        .map(move |partition| reader.execute(partition, context.clone()))
-        .try_flatten();
+    let reader =
+        ShuffleReaderExec::try_new(stage_id, partitions, schema.clone(), Partitioning::UnknownPartitioning(count))?
+            .with_work_dir(work_dir)
+            .with_client_pool(engine.connections.clone());
+    let rows =
+        futures::stream::iter(0..count).map(move |partition| reader.execute(partition, context.clone())).try_flatten();
     Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows.boxed())))
 }
 

@@ -269,7 +269,11 @@ impl Session {
         if parameters.len() < prepared.parameter_types.len() {
             return Err(EngineError::new(
                 SqlState::PROTOCOL_VIOLATION,
-                format!("the statement takes {} parameters, {} were given", prepared.parameter_types.len(), parameters.len()),
+                format!(
+                    "the statement takes {} parameters, {} were given",
+                    prepared.parameter_types.len(),
+                    parameters.len()
+                ),
             ));
         }
         let record = QueryRecord::new(&self.user, &prepared.statement.text);
@@ -371,10 +375,15 @@ impl Session {
                     self.set_transaction(TransactionStatus::InTransaction);
                 }
             }
-            StatementKind::CreateCatalog { .. } | StatementKind::DropCatalog { .. } | StatementKind::RefreshCatalog { .. } => {
+            StatementKind::CreateCatalog { .. }
+            | StatementKind::DropCatalog { .. }
+            | StatementKind::RefreshCatalog { .. } => {
                 ddl::execute_catalog(self, kind).await?;
             }
-            StatementKind::Sql(_) | StatementKind::Explain { .. } | StatementKind::Show(_) | StatementKind::ShowSetting(_) => {
+            StatementKind::Sql(_)
+            | StatementKind::Explain { .. }
+            | StatementKind::Show(_)
+            | StatementKind::ShowSetting(_) => {
                 return Err(EngineError::new(SqlState::INTERNAL, "not a statement of the session"));
             }
         }
@@ -411,7 +420,8 @@ impl Session {
         let schemas = provider.schema_names();
         let Some(schema_provider) = provider.schema(schema) else {
             return match nearest(schema, schemas.iter().map(String::as_str)) {
-                Some(near) => error.with_hint(format!("there is no schema \"{schema}\"; did you mean \"{catalog}.{near}.{table}\"?")),
+                Some(near) => error
+                    .with_hint(format!("there is no schema \"{schema}\"; did you mean \"{catalog}.{near}.{table}\"?")),
                 None => error.with_hint(format!("catalog \"{catalog}\" has no schema \"{schema}\"")),
             };
         };
@@ -527,7 +537,12 @@ impl Session {
         let default = self.engine.server_state.config_options().entries().into_iter().find(|entry| entry.key == key);
         match default.and_then(|entry| entry.value) {
             Some(value) => self.set_setting(&key, &value)?,
-            None => return Err(EngineError::new(SqlState::UNDEFINED_OBJECT, format!("unrecognized configuration parameter \"{name}\""))),
+            None => {
+                return Err(EngineError::new(
+                    SqlState::UNDEFINED_OBJECT,
+                    format!("unrecognized configuration parameter \"{name}\""),
+                ));
+            }
         }
         self.overrides.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
         Ok(())
@@ -535,7 +550,8 @@ impl Session {
 
     fn reset_all(&self) {
         self.with_settings(Settings::reset_all);
-        let names: Vec<String> = self.overrides.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
+        let names: Vec<String> =
+            self.overrides.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
         for name in names {
             // The names were set before, so that they are known.
             let _ = self.reset_override(&name);
@@ -571,7 +587,10 @@ impl Session {
         };
         let schema = match schema {
             Some(schema) if catalog.schema(schema).is_none() => {
-                return Err(EngineError::new(SqlState::UNDEFINED_SCHEMA, format!("schema \"{name}.{schema}\" does not exist")));
+                return Err(EngineError::new(
+                    SqlState::UNDEFINED_SCHEMA,
+                    format!("schema \"{name}.{schema}\" does not exist"),
+                ));
             }
             Some(schema) => schema.to_owned(),
             None => DEFAULT_SCHEMA.to_owned(),
@@ -736,7 +755,12 @@ impl Session {
                 let entries = state.read().config_options().entries();
                 let found = entries.into_iter().find(|entry| entry.key.eq_ignore_ascii_case(name));
                 found
-                    .ok_or_else(|| EngineError::new(SqlState::UNDEFINED_OBJECT, format!("unrecognized configuration parameter \"{name}\"")))?
+                    .ok_or_else(|| {
+                        EngineError::new(
+                            SqlState::UNDEFINED_OBJECT,
+                            format!("unrecognized configuration parameter \"{name}\""),
+                        )
+                    })?
                     .value
                     .unwrap_or_default()
             }
@@ -769,11 +793,18 @@ fn show_schema(show: &Show) -> SchemaRef {
 }
 
 fn setting_schema(name: &str) -> SchemaRef {
-    if name.eq_ignore_ascii_case("all") { text_schema(&["name", "setting", "description"]) } else { text_schema(&[name]) }
+    if name.eq_ignore_ascii_case("all") {
+        text_schema(&["name", "setting", "description"])
+    } else {
+        text_schema(&[name])
+    }
 }
 
 /// Rows of text columns, all of one length.
-pub(super) fn rows_of_text(schema: SchemaRef, columns: Vec<Vec<String>>) -> Result<SendableRecordBatchStream, EngineError> {
+pub(super) fn rows_of_text(
+    schema: SchemaRef,
+    columns: Vec<Vec<String>>,
+) -> Result<SendableRecordBatchStream, EngineError> {
     let arrays: Vec<ArrayRef> = columns.into_iter().map(|c| Arc::new(StringArray::from(c)) as ArrayRef).collect();
     let batch = RecordBatch::try_new(schema.clone(), arrays).map_err(datafusion::error::DataFusionError::from)?;
     Ok(Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter([Ok(batch)]))))
@@ -803,7 +834,9 @@ fn parameter_types_of(plan: &LogicalPlan, declared: &[Option<DataType>]) -> Resu
 /// The columns of a plan's rows. DML and DDL return none.
 fn result_schema(plan: &LogicalPlan, types: &[DataType]) -> Result<(SchemaRef, bool), EngineError> {
     match plan {
-        LogicalPlan::Dml(_) | LogicalPlan::Ddl(_) | LogicalPlan::Copy(_) => return Ok((Arc::new(Schema::empty()), false)),
+        LogicalPlan::Dml(_) | LogicalPlan::Ddl(_) | LogicalPlan::Copy(_) => {
+            return Ok((Arc::new(Schema::empty()), false));
+        }
         LogicalPlan::Statement(datafusion::logical_expr::Statement::Execute(_)) => {}
         LogicalPlan::Statement(_) => return Ok((Arc::new(Schema::empty()), false)),
         _ => {}

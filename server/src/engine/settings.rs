@@ -39,9 +39,21 @@ const KNOWN: &[Known] = &[
     known("client_min_messages", "notice", None, Kind::Text, "The least severity of messages that are sent"),
     known("datestyle", "ISO, MDY", Some("DateStyle"), Kind::Text, "How dates are written"),
     known("default_transaction_isolation", "read committed", None, Kind::Text, "Accepted for clients' sake"),
-    known("default_transaction_read_only", "off", Some("default_transaction_read_only"), Kind::Switch, "Accepted for clients' sake"),
+    known(
+        "default_transaction_read_only",
+        "off",
+        Some("default_transaction_read_only"),
+        Kind::Switch,
+        "Accepted for clients' sake",
+    ),
     known("extra_float_digits", "1", None, Kind::Number, "Accepted for clients' sake; floats are written in full"),
-    known("idle_session_timeout", "0", None, Kind::Milliseconds, "Closes a session that has been idle for so long; 0 never"),
+    known(
+        "idle_session_timeout",
+        "0",
+        None,
+        Kind::Milliseconds,
+        "Closes a session that has been idle for so long; 0 never",
+    ),
     known("in_hot_standby", "off", Some("in_hot_standby"), Kind::ReadOnly, "Whether this is a standby"),
     known("integer_datetimes", "on", Some("integer_datetimes"), Kind::ReadOnly, "Times are whole numbers on the wire"),
     known("intervalstyle", "postgres", Some("IntervalStyle"), Kind::Text, "How intervals are written"),
@@ -52,10 +64,22 @@ const KNOWN: &[Known] = &[
     known("row_security", "on", None, Kind::Switch, "Accepted for clients' sake"),
     known("search_path", "public", Some("search_path"), Kind::Text, "Schemas that names without one are looked up in"),
     known("server_encoding", "UTF8", Some("server_encoding"), Kind::ReadOnly, "The character set of everything"),
-    known("server_version", "15.0", Some("server_version"), Kind::ReadOnly, "The PostgreSQL version that Sluice speaks like"),
+    known(
+        "server_version",
+        "15.0",
+        Some("server_version"),
+        Kind::ReadOnly,
+        "The PostgreSQL version that Sluice speaks like",
+    ),
     known("server_version_num", "150000", None, Kind::ReadOnly, "The same as a number"),
     known("session_authorization", "", Some("session_authorization"), Kind::ReadOnly, "The session's user"),
-    known("standard_conforming_strings", "on", Some("standard_conforming_strings"), Kind::Switch, "Backslashes in '...' are plain characters"),
+    known(
+        "standard_conforming_strings",
+        "on",
+        Some("standard_conforming_strings"),
+        Kind::Switch,
+        "Backslashes in '...' are plain characters",
+    ),
     known("statement_timeout", "0", None, Kind::Milliseconds, "Cancels a statement that has run for so long; 0 never"),
     known("idle_in_transaction_session_timeout", "0", None, Kind::Milliseconds, "Accepted for clients' sake"),
     known("synchronous_commit", "on", None, Kind::Text, "Accepted for clients' sake"),
@@ -66,8 +90,20 @@ const KNOWN: &[Known] = &[
     known("xmloption", "content", None, Kind::Text, "Accepted for clients' sake"),
     known("jit", "off", None, Kind::Switch, "Accepted for clients' sake"),
     known("geqo", "on", None, Kind::Switch, "Accepted for clients' sake"),
-    known("sluice.single_task_max_bytes", "33554432", None, Kind::Bytes, "A query that reads at most so much runs as one task, without an exchange"),
-    known("sluice.target_partitions", "0", None, Kind::Number, "Partitions of an exchange; 0 is the vcores of the cluster"),
+    known(
+        "sluice.single_task_max_bytes",
+        "33554432",
+        None,
+        Kind::Bytes,
+        "A query that reads at most so much runs as one task, without an exchange",
+    ),
+    known(
+        "sluice.target_partitions",
+        "0",
+        None,
+        Kind::Number,
+        "Partitions of an exchange; 0 is the vcores of the cluster",
+    ),
 ];
 
 const fn known(
@@ -140,12 +176,16 @@ impl Settings {
     pub fn set(&mut self, name: &str, value: &str) -> Result<Target, EngineError> {
         let lower = name.to_lowercase();
         if lower.starts_with("datafusion.") || lower.starts_with("ballista.") {
-            let allowed = PASSED_ON.iter().any(|prefix| lower.starts_with(prefix)) || PASSED_ON_NAMES.contains(&lower.as_str());
+            let allowed =
+                PASSED_ON.iter().any(|prefix| lower.starts_with(prefix)) || PASSED_ON_NAMES.contains(&lower.as_str());
             return if allowed {
                 Ok(Target::DataFusion)
             } else {
-                Err(EngineError::new(SqlState::INSUFFICIENT_PRIVILEGE, format!("setting \"{lower}\" cannot be changed in a session"))
-                    .with_hint("it would change what other sessions share"))
+                Err(EngineError::new(
+                    SqlState::INSUFFICIENT_PRIVILEGE,
+                    format!("setting \"{lower}\" cannot be changed in a session"),
+                )
+                .with_hint("it would change what other sessions share"))
             };
         }
         let Some(known) = find(&lower) else { return Err(unknown(&lower)) };
@@ -201,7 +241,8 @@ fn find(name: &str) -> Option<&'static Known> {
 }
 
 fn unknown(name: &str) -> EngineError {
-    let error = EngineError::new(SqlState::UNDEFINED_OBJECT, format!("unrecognized configuration parameter \"{name}\""));
+    let error =
+        EngineError::new(SqlState::UNDEFINED_OBJECT, format!("unrecognized configuration parameter \"{name}\""));
     match nearest(name, KNOWN.iter().map(|known| known.name)) {
         Some(name) => error.with_hint(format!("did you mean \"{name}\"?")),
         None => error.with_hint("SHOW ALL lists every setting"),
@@ -210,11 +251,16 @@ fn unknown(name: &str) -> EngineError {
 
 fn checked(known: &Known, value: &str) -> Result<String, EngineError> {
     let bad = |wanted: &str| {
-        Err(EngineError::new(SqlState::INVALID_PARAMETER, format!("invalid value for parameter \"{}\": \"{value}\"", known.name))
-            .with_hint(format!("it takes {wanted}")))
+        Err(EngineError::new(
+            SqlState::INVALID_PARAMETER,
+            format!("invalid value for parameter \"{}\": \"{value}\"", known.name),
+        )
+        .with_hint(format!("it takes {wanted}")))
     };
     match known.kind {
-        Kind::ReadOnly => Err(EngineError::new(SqlState("55P02"), format!("parameter \"{}\" cannot be changed", known.name))),
+        Kind::ReadOnly => {
+            Err(EngineError::new(SqlState("55P02"), format!("parameter \"{}\" cannot be changed", known.name)))
+        }
         Kind::Text if known.name == "client_encoding" => match value.to_uppercase().as_str() {
             "UTF8" | "UTF-8" | "UNICODE" => Ok("UTF8".to_owned()),
             _ => bad("UTF8"),

@@ -26,7 +26,8 @@ pub(super) fn stoppable(plan: Arc<dyn ExecutionPlan>, control: &Arc<QueryControl
     let rewritten = plan.transform_up(|node| {
         let Some(join) = node.downcast_ref::<NestedLoopJoinExec>() else { return Ok(Transformed::no(node)) };
         let Some(filter) = join.filter() else { return Ok(Transformed::no(node)) };
-        let condition = Arc::new(UnlessStopped { inner: Arc::clone(filter.expression()), control: Arc::clone(control) });
+        let condition =
+            Arc::new(UnlessStopped { inner: Arc::clone(filter.expression()), control: Arc::clone(control) });
         let filter = JoinFilter::new(condition, filter.column_indices().to_vec(), Arc::clone(filter.schema()));
         let projection = join.projection().as_ref().map(|projection| projection.to_vec());
         let (left, right) = (Arc::clone(join.left()), Arc::clone(join.right()));

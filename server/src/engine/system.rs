@@ -7,9 +7,9 @@ use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMill
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
-use datafusion::logical_expr::TableType;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::TableType;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
 
@@ -77,7 +77,9 @@ impl PartitionStream for SystemTable {
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let (kind, schema, engine) = (self.kind, self.schema.clone(), self.engine.clone());
         let rows = futures::stream::once(async move {
-            let engine = engine.upgrade().ok_or_else(|| DataFusionError::Execution("the service is shutting down".to_owned()))?;
+            let engine = engine
+                .upgrade()
+                .ok_or_else(|| DataFusionError::Execution("the service is shutting down".to_owned()))?;
             let columns = match kind {
                 "executors" => executors(&engine).await,
                 "tasks" => tasks(&engine).await,
@@ -95,16 +97,35 @@ fn schema_of(kind: &str) -> SchemaRef {
     let time = |name: &str| Field::new(name, DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())), true);
     Arc::new(Schema::new(match kind {
         "executors" => vec![
-            text("executor_id"), text("host"), number("port"), number("total_vcores"), number("free_vcores"),
-            text("state"), time("last_heartbeat"),
+            text("executor_id"),
+            text("host"),
+            number("port"),
+            number("total_vcores"),
+            number("free_vcores"),
+            text("state"),
+            time("last_heartbeat"),
         ],
         "tasks" => vec![
-            text("query_id"), number("stage_id"), number("task_id"), text("state"), text("executor_id"),
-            number("partition_count"), time("started"), time("ended"),
+            text("query_id"),
+            number("stage_id"),
+            number("task_id"),
+            text("state"),
+            text("executor_id"),
+            number("partition_count"),
+            time("started"),
+            time("ended"),
         ],
         _ => vec![
-            text("query_id"), text("user_name"), text("sql"), text("state"), text("placement"), text("job_id"),
-            time("started"), number("elapsed_ms"), number("row_count"), text("error"),
+            text("query_id"),
+            text("user_name"),
+            text("sql"),
+            text("state"),
+            text("placement"),
+            text("job_id"),
+            time("started"),
+            number("elapsed_ms"),
+            number("row_count"),
+            text("error"),
         ],
     }))
 }

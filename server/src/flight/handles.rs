@@ -89,5 +89,7 @@ fn id_of(handle: &[u8]) -> Result<Uuid, Status> {
 }
 
 fn unknown() -> Status {
-    Status::not_found("no such ticket or prepared statement: it was used, closed or has expired; run the statement again")
+    Status::not_found(
+        "no such ticket or prepared statement: it was used, closed or has expired; run the statement again",
+    )
 }

@@ -8,10 +8,10 @@ use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::sql::server::{FlightSqlService, PeekableFlightDataStream};
 use arrow_flight::sql::{
     ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult,
-    CommandGetCatalogs, CommandGetCrossReference, CommandGetDbSchemas, CommandGetExportedKeys,
-    CommandGetImportedKeys, CommandGetPrimaryKeys, CommandGetSqlInfo, CommandGetTableTypes, CommandGetTables,
-    CommandGetXdbcTypeInfo, CommandPreparedStatementQuery, CommandPreparedStatementUpdate, CommandStatementQuery,
-    CommandStatementUpdate, DoPutPreparedStatementResult, ProstMessageExt, SqlInfo, TicketStatementQuery,
+    CommandGetCatalogs, CommandGetCrossReference, CommandGetDbSchemas, CommandGetExportedKeys, CommandGetImportedKeys,
+    CommandGetPrimaryKeys, CommandGetSqlInfo, CommandGetTableTypes, CommandGetTables, CommandGetXdbcTypeInfo,
+    CommandPreparedStatementQuery, CommandPreparedStatementUpdate, CommandStatementQuery, CommandStatementUpdate,
+    DoPutPreparedStatementResult, ProstMessageExt, SqlInfo, TicketStatementQuery,
 };
 use arrow_flight::{Action, FlightDescriptor, FlightEndpoint, FlightInfo, IpcMessage, SchemaAsIpc, Ticket};
 use bytes::Bytes;
@@ -235,9 +235,10 @@ impl FlightSqlService for Service {
             false => Bytes::new(),
         };
         let types: &[DataType] = &planned.prepared.parameter_types;
-        let fields = types.iter().enumerate().map(|(index, data_type)| {
-            Field::new(format!("${}", index + 1), data_type.clone(), true)
-        });
+        let fields = types
+            .iter()
+            .enumerate()
+            .map(|(index, data_type)| Field::new(format!("${}", index + 1), data_type.clone(), true));
         let parameter_schema = schema_bytes(&portable::schema(&Schema::new(fields.collect::<Vec<_>>())))?;
         let prepared_statement_handle = self.handles.add(planned)?;
         Ok(ActionCreatePreparedStatementResult { prepared_statement_handle, dataset_schema, parameter_schema })
@@ -378,7 +379,11 @@ impl FlightSqlService for Service {
         flight_info(&metadata::PRIMARY_KEYS, query, request.into_inner())
     }
 
-    async fn do_get_primary_keys(&self, query: CommandGetPrimaryKeys, request: Request<Ticket>) -> Result<DoGet, Status> {
+    async fn do_get_primary_keys(
+        &self,
+        query: CommandGetPrimaryKeys,
+        request: Request<Ticket>,
+    ) -> Result<DoGet, Status> {
         let session = self.open_session(&request)?;
         let catalog = query.catalog.unwrap_or_else(|| session.database());
         let schema = query.db_schema.unwrap_or_else(|| session.current_schema());

@@ -7,8 +7,7 @@ use pgwire::messages::Message;
 use pgwire::messages::data::{FieldDescription, NoData, ParameterDescription, RowDescription};
 use pgwire::messages::extendedquery::{BindComplete, CloseComplete, ParseComplete, PortalSuspended};
 use pgwire::messages::response::{
-    CommandComplete, EmptyQueryResponse, ErrorResponse, NoticeResponse, ReadyForQuery,
-    TransactionStatus as WireStatus,
+    CommandComplete, EmptyQueryResponse, ErrorResponse, NoticeResponse, ReadyForQuery, TransactionStatus as WireStatus,
 };
 use pgwire::messages::startup::ParameterStatus;
 
@@ -172,9 +171,7 @@ impl Format {
         match code {
             0 => Ok(Self::Text),
             1 => Ok(Self::Binary),
-            other => {
-                Err(EngineError::new(SqlState::PROTOCOL_VIOLATION, format!("unsupported format code: {other}")))
-            }
+            other => Err(EngineError::new(SqlState::PROTOCOL_VIOLATION, format!("unsupported format code: {other}"))),
         }
     }
 }

@@ -54,7 +54,9 @@ impl Connection<'_> {
     /// `Parse`
     pub(super) async fn parse(&mut self, name: String, sql: &str, types: Vec<u32>) -> Result<(), Failure> {
         if !name.is_empty() && self.statements.contains_key(&name) {
-            return Err(EngineError::new(SqlState("42P05"), format!("prepared statement \"{name}\" already exists")).into());
+            return Err(
+                EngineError::new(SqlState("42P05"), format!("prepared statement \"{name}\" already exists")).into()
+            );
         }
         let limit = self.shared.options.max_prepared_statements;
         if self.statements.len() >= limit && !self.statements.contains_key(&name) {
@@ -107,16 +109,17 @@ impl Connection<'_> {
         let parameter_formats = formats(&bind.parameter_formats, given, "parameter")?;
         let time_zone = self.session.setting("TimeZone").unwrap_or_else(|| "UTC".to_owned());
         let values = statement.parameters.iter().zip(bind.parameters).zip(parameter_formats).enumerate();
-        let values = values.map(|(index, ((parameter, value), format))| {
-            parameter.decode(index + 1, value, format, &time_zone)
-        });
+        let values =
+            values.map(|(index, ((parameter, value), format))| parameter.decode(index + 1, value, format, &time_zone));
         let values = values.collect::<Result<Vec<_>, EngineError>>()?;
         let column_count = statement.prepared.as_ref().map_or(0, |prepared| prepared.schema.fields().len());
         // A command has no columns, and the codes that clients send along for all are then for none.
         let codes = if column_count == 0 { &[][..] } else { &bind.result_formats };
         let result_formats = formats(codes, column_count, "result")?;
         if !bind.portal.is_empty() && self.portals.contains_key(&bind.portal) {
-            return Err(EngineError::new(SqlState("42P03"), format!("portal \"{}\" already exists", bind.portal)).into());
+            return Err(
+                EngineError::new(SqlState("42P03"), format!("portal \"{}\" already exists", bind.portal)).into()
+            );
         }
         let limit = self.shared.options.max_portals;
         if self.portals.len() >= limit && !self.portals.contains_key(&bind.portal) {

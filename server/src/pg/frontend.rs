@@ -14,12 +14,27 @@ const MAX_COUNT: usize = 65_535;
 /// One message of a started connection.
 #[derive(Debug, PartialEq)]
 pub enum Frontend {
-    Query { sql: String },
-    Parse { name: String, sql: String, types: Vec<u32> },
+    Query {
+        sql: String,
+    },
+    Parse {
+        name: String,
+        sql: String,
+        types: Vec<u32>,
+    },
     Bind(Bind),
-    Describe { target: Target, name: String },
-    Execute { portal: String, max_rows: i32 },
-    Close { target: Target, name: String },
+    Describe {
+        target: Target,
+        name: String,
+    },
+    Execute {
+        portal: String,
+        max_rows: i32,
+    },
+    Close {
+        target: Target,
+        name: String,
+    },
     Flush,
     Sync,
     Terminate,

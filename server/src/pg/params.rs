@@ -216,9 +216,9 @@ fn from_binary(mut bytes: Bytes, oid: u32) -> Result<ScalarValue, EngineError> {
             let micros = bytes.try_get_i64().map_err(short)?;
             let days = bytes.try_get_i32().map_err(short)?;
             let months = bytes.try_get_i32().map_err(short)?;
-            let nanos = micros.checked_mul(1_000).ok_or_else(|| {
-                EngineError::new(SqlState::OUT_OF_RANGE, "an interval's time part is too long")
-            })?;
+            let nanos = micros
+                .checked_mul(1_000)
+                .ok_or_else(|| EngineError::new(SqlState::OUT_OF_RANGE, "an interval's time part is too long"))?;
             ScalarValue::IntervalMonthDayNano(Some(IntervalMonthDayNano::new(months, days, nanos)))
         }
         1700 => {
@@ -269,9 +269,7 @@ fn array(mut bytes: Bytes, item: &DataType) -> Result<ScalarValue, EngineError> 
         let length = bytes.try_get_i32().map_err(short)?;
         elements.push(match usize::try_from(length) {
             Err(_) => ScalarValue::try_from(item)?,
-            Ok(length) if length <= bytes.remaining() => {
-                fit(from_binary(bytes.split_to(length), element_oid)?, item)?
-            }
+            Ok(length) if length <= bytes.remaining() => fit(from_binary(bytes.split_to(length), element_oid)?, item)?,
             Ok(_) => return Err(malformed()),
         });
     }

@@ -76,24 +76,19 @@ impl Rows {
         }
     }
 
-    async fn next_batch(
-        &mut self,
-        wire: &mut Wire,
-    ) -> Result<Option<datafusion::arrow::array::RecordBatch>, Failure> {
+    async fn next_batch(&mut self, wire: &mut Wire) -> Result<Option<datafusion::arrow::array::RecordBatch>, Failure> {
         let mut next = pin!(self.stream.next());
         // Rows that are here should not wait for those that are slow to come.
         let batch = match wire.while_connected(async { poll!(next.as_mut()) }).await? {
             Poll::Ready(batch) => batch,
             Poll::Pending if wire.out.is_empty() => wire.while_connected(next).await?,
-            Poll::Pending => {
-                match wire.while_connected(tokio::time::timeout(LINGER, next.as_mut())).await? {
-                    Ok(batch) => batch,
-                    Err(_elapsed) => {
-                        wire.flush().await?;
-                        wire.while_connected(next).await?
-                    }
+            Poll::Pending => match wire.while_connected(tokio::time::timeout(LINGER, next.as_mut())).await? {
+                Ok(batch) => batch,
+                Err(_elapsed) => {
+                    wire.flush().await?;
+                    wire.while_connected(next).await?
                 }
-            }
+            },
         };
         Ok(batch.transpose().map_err(EngineError::from)?)
     }

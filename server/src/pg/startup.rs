@@ -71,7 +71,8 @@ pub fn shutting_down() -> EngineError {
 /// Starts a connection. `None` if there is nothing to go on with: a cancel request, or a client that left.
 pub async fn start(wire: &mut Wire, address: SocketAddr, shared: &Shared) -> Result<Option<Started>, Failure> {
     let Some(request) = negotiate(wire, shared).await? else { return Ok(None) };
-    let permit = Arc::clone(&shared.sessions).try_acquire_owned().map_err(|_| Failure::Fatal(too_many_connections()))?;
+    let permit =
+        Arc::clone(&shared.sessions).try_acquire_owned().map_err(|_| Failure::Fatal(too_many_connections()))?;
     let session = open_session(&request, address, shared).map_err(Failure::Fatal)?;
     let out = &mut wire.out;
     let key_length = request.greet(out);

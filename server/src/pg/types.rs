@@ -119,9 +119,7 @@ impl PgType {
             Self::Numeric => 1700,
             Self::Uuid => 2950,
             Self::Record => 2249,
-            Self::Array(element) => {
-                ELEMENTS.iter().find(|(of, _, _)| *of == element).map_or(1009, |(_, _, oid)| *oid)
-            }
+            Self::Array(element) => ELEMENTS.iter().find(|(of, _, _)| *of == element).map_or(1009, |(_, _, oid)| *oid),
         }
     }
 
@@ -182,9 +180,7 @@ impl PgType {
             | DataType::LargeList(field)
             | DataType::FixedSizeList(field, _)
             | DataType::ListView(field)
-            | DataType::LargeListView(field) => {
-                Element::of(Self::of_field(field)).map_or(Self::Json, Self::Array)
-            }
+            | DataType::LargeListView(field) => Element::of(Self::of_field(field)).map_or(Self::Json, Self::Array),
             DataType::Struct(_) => Self::Record,
             DataType::Map(_, _) => Self::Json,
             DataType::Dictionary(_, value) => Self::of(value),

@@ -66,7 +66,9 @@ pub struct Frame {
 pub enum Body {
     Whole(Bytes),
     /// It was longer than allowed, and was read and thrown away.
-    TooLong { bytes: usize },
+    TooLong {
+        bytes: usize,
+    },
 }
 
 /// A client's socket.

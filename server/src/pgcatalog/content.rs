@@ -145,7 +145,8 @@ impl Source {
             let Some(schema) = self.schema(&scope.database, &table.schema) else { continue };
             let Ok(Some(provider)) = schema.table(&table.name).await else { continue };
             let fields = provider.schema();
-            attributes.extend(fields.fields().iter().enumerate().map(|(index, field)| attribute(table.oid, index, field)));
+            attributes
+                .extend(fields.fields().iter().enumerate().map(|(index, field)| attribute(table.oid, index, field)));
         }
         attributes
     }

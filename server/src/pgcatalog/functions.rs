@@ -95,9 +95,7 @@ const FUNCTIONS: &[(&str, DataType, Body)] = &[
     ("pg_char_to_encoding", DataType::Int32, |_| Ok(Value::Number(6))),
     ("getdatabaseencoding", DataType::Utf8, |_| Ok("UTF8".into())),
     ("pg_client_encoding", DataType::Utf8, |_| Ok("UTF8".into())),
-    ("format_type", DataType::Utf8, |call| {
-        Ok(call.number(0).map(|oid| format_type(oid, call.number(1))).into())
-    }),
+    ("format_type", DataType::Utf8, |call| Ok(call.number(0).map(|oid| format_type(oid, call.number(1))).into())),
     ("pg_table_is_visible", DataType::Boolean, table_is_visible),
     ("pg_type_is_visible", DataType::Boolean, |_| Ok(Value::Truth(true))),
     ("pg_function_is_visible", DataType::Boolean, |_| Ok(Value::Truth(true))),
@@ -415,11 +413,7 @@ impl ScalarUDFImpl for CatalogFunction {
         let values = (0..count).map(|row| {
             let arguments_of_row =
                 texts.iter().map(|column| if column.is_null(row) { None } else { Some(column.value(row)) }).collect();
-            (self.body)(&Call {
-                source: &self.source,
-                options: &arguments.config_options,
-                arguments: arguments_of_row,
-            })
+            (self.body)(&Call { source: &self.source, options: &arguments.config_options, arguments: arguments_of_row })
         });
         let values = values.collect::<Result<Vec<_>>>()?;
         let array = self.array(&values);
@@ -469,8 +463,7 @@ pub fn functions(source: &Source) -> impl Iterator<Item = ScalarUDF> {
     FUNCTIONS.iter().map(move |(name, result, body)| {
         // set_config acts, and would act while a plan is made if it could be computed then.
         let volatility = if *name == "set_config" { Volatility::Volatile } else { Volatility::Stable };
-        let signature =
-            Signature::one_of(vec![TypeSignature::Nullary, TypeSignature::VariadicAny], volatility);
+        let signature = Signature::one_of(vec![TypeSignature::Nullary, TypeSignature::VariadicAny], volatility);
         ScalarUDF::new_from_impl(CatalogFunction {
             name,
             result: result.clone(),

@@ -54,10 +54,8 @@ impl TableProvider for Relation {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let catalog = &state.config_options().catalog;
-        let scope = Scope {
-            database: catalog.default_catalog.clone(),
-            relation_oid: filters.iter().find_map(relation_oid),
-        };
+        let scope =
+            Scope { database: catalog.default_catalog.clone(), relation_oid: filters.iter().find_map(relation_oid) };
         let rows = self.source.rows(self.definition.name, &scope).await;
         let rows = OneBatch(self.definition.batch(&rows)?);
         // A stream of the server's own is never sent to executors.

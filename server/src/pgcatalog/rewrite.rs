@@ -7,8 +7,8 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     ArrayElemTypeDef, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, JoinOperator, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr,
-    Statement, TableFactor, Value, VisitMut, VisitorMut,
+    FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, JoinOperator, ObjectName, ObjectNamePart, Query,
+    Select, SelectItem, SetExpr, Statement, TableFactor, Value, VisitMut, VisitorMut,
 };
 
 use super::catalogs::PG_CATALOG;
@@ -244,7 +244,10 @@ fn reads_nothing(select: &Select) -> bool {
             matches!(join.join_operator, JoinOperator::Join(_) | JoinOperator::Inner(_) | JoinOperator::CrossJoin(_))
         });
         let outer = from.joins.iter().any(|join| {
-            matches!(join.join_operator, JoinOperator::Right(_) | JoinOperator::RightOuter(_) | JoinOperator::FullOuter(_))
+            matches!(
+                join.join_operator,
+                JoinOperator::Right(_) | JoinOperator::RightOuter(_) | JoinOperator::FullOuter(_)
+            )
         });
         !outer && std::iter::once(&from.relation).chain(inner.map(|join| &join.relation)).any(is_always_empty)
     })
@@ -253,9 +256,9 @@ fn reads_nothing(select: &Select) -> bool {
 /// An aggregate without groups has a row even over none; of most it is null, which a subquery without rows is too.
 fn is_aggregate(select: &Select) -> bool {
     select.projection.iter().any(|item| match item {
-        SelectItem::UnnamedExpr(Expr::Function(function)) | SelectItem::ExprWithAlias { expr: Expr::Function(function), .. } => {
-            last_name(&function.name).is_some_and(|name| matches!(name.to_ascii_lowercase().as_str(), "count" | "coalesce"))
-        }
+        SelectItem::UnnamedExpr(Expr::Function(function))
+        | SelectItem::ExprWithAlias { expr: Expr::Function(function), .. } => last_name(&function.name)
+            .is_some_and(|name| matches!(name.to_ascii_lowercase().as_str(), "count" | "coalesce")),
         _ => false,
     })
 }
@@ -405,7 +408,9 @@ mod tests {
     #[test]
     fn a_select_that_finds_nothing_reads_nothing() {
         assert_eq!(
-            rewritten("SELECT p.pubname, NULL, array_to_string(p.x, ',') AS y FROM pg_catalog.pg_publication p ORDER BY 1"),
+            rewritten(
+                "SELECT p.pubname, NULL, array_to_string(p.x, ',') AS y FROM pg_catalog.pg_publication p ORDER BY 1"
+            ),
             "SELECT CAST(NULL AS TEXT) AS \"pubname\", CAST(NULL AS TEXT) AS \"?column?\", CAST(NULL AS TEXT) AS \"y\" \
              WHERE false"
         );

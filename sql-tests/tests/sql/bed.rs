@@ -55,7 +55,8 @@ impl Bed {
 
     /// The service of this layout that tests share.
     pub fn service(&self, layout: Layout) -> Result<Arc<Service>> {
-        let mut slot = self.services[layout as usize].lock().map_err(|_| anyhow!("a test panicked as it started the service"))?;
+        let mut slot =
+            self.services[layout as usize].lock().map_err(|_| anyhow!("a test panicked as it started the service"))?;
         let started = slot.get_or_insert_with(|| {
             let service = self.runtime.block_on(Service::start(&self.binary, layout));
             service.map(Arc::new).map_err(|error| format!("{error:#}"))

@@ -78,18 +78,34 @@ fn psql_runs_statements(_: &Bed, service: &Service) -> Result<()> {
 fn psql_describes(_: &Bed, service: &Service) -> Result<()> {
     let schema = "psql_describes";
     psql(service, &["-c", &format!("CREATE SCHEMA IF NOT EXISTS {schema}")])?;
-    psql(service, &["-c", &format!(
-        "CREATE VIEW {schema}.people AS SELECT 1::bigint AS id, 'x' AS name, 1.5::decimal(10, 2) AS height, now() AS born"
-    )])?;
+    psql(
+        service,
+        &[
+            "-c",
+            &format!(
+                "CREATE VIEW {schema}.people AS SELECT 1::bigint AS id, 'x' AS name, 1.5::decimal(10, 2) AS height, now() AS born"
+            ),
+        ],
+    )?;
     expect(&psql(service, &["-c", "\\l"])?, &["List of databases", "sluice", "UTF8"])?;
     expect(&psql(service, &["-c", &format!("\\dn {schema}")])?, &["List of schemas", schema])?;
     expect(&psql(service, &["-c", &format!("\\dv {schema}.*")])?, &["people", "view"])?;
     expect(&psql(service, &["-c", "\\dt system.*"])?, &["executors", "table"])?;
     let text = psql(service, &["-c", &format!("\\d {schema}.people")])?;
-    expect(&text, &[
-        &format!("View \"{schema}.people\""), "id", "bigint", "name", "text", "height", "numeric(10,2)", "born",
-        "timestamp with time zone",
-    ])?;
+    expect(
+        &text,
+        &[
+            &format!("View \"{schema}.people\""),
+            "id",
+            "bigint",
+            "name",
+            "text",
+            "height",
+            "numeric(10,2)",
+            "born",
+            "timestamp with time zone",
+        ],
+    )?;
     expect(&psql(service, &["-c", "\\d no_such_table"])?, &["Did not find any relation named \"no_such_table\"."])?;
     expect(&psql(service, &["-c", "\\du"])?, &["List of roles", "sluice"])?;
     expect(&psql(service, &["-c", "\\conninfo"])?, &["You are connected to database \"sluice\""])
@@ -113,7 +129,8 @@ fn psql_is_cancelled_by_ctrl_c(bed: &Bed, service: &Service) -> Result<()> {
         .stderr(Stdio::piped())
         .spawn()
         .context("running psql")?;
-    let running = format!("SELECT count(*) FROM system.queries WHERE state = 'running' AND sql LIKE '{}%'", &ENDLESS[..40]);
+    let running =
+        format!("SELECT count(*) FROM system.queries WHERE state = 'running' AND sql LIKE '{}%'", &ENDLESS[..40]);
     let count = || bed.block_on(service.rows(&running));
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
     while count()? == [[Some("0".to_owned())]] {

@@ -95,7 +95,10 @@ fn files_that_are_not_parquet(bed: &Bed) -> Result<()> {
     }
     run(bed, &service, &[&format!("CREATE EXTERNAL TABLE mixed STORED AS PARQUET LOCATION '{}'", mixed.display())])?;
     let rows = run(bed, &service, &["SELECT count(*), count(n_name), count(r_name) FROM mixed"])?;
-    ensure!(rows == [["30", "25", "5"].map(|cell| Some(cell.to_owned()))], "columns that only some files have: {rows:?}");
+    ensure!(
+        rows == [["30", "25", "5"].map(|cell| Some(cell.to_owned()))],
+        "columns that only some files have: {rows:?}"
+    );
     bed.block_on(service.check_serving())
 }
 
@@ -166,13 +169,17 @@ fn a_thousand_connections(bed: &Bed) -> Result<()> {
 fn catalogs_survive_a_restart(bed: &Bed) -> Result<()> {
     let mut service = bed.own_service(Layout::Embedded, &[])?;
     let nation = bed.tpch("0.01")?.join("nation.parquet").display().to_string();
-    run(bed, &service, &[
-        "CREATE SCHEMA kept",
-        &format!("CREATE EXTERNAL TABLE kept.nation STORED AS PARQUET LOCATION '{nation}'"),
-        "CREATE VIEW kept.names AS SELECT n_name FROM kept.nation WHERE n_regionkey = 3",
-        // Nobody has to answer there for the catalog to be kept.
-        "CREATE CATALOG far USING cassandra WITH (contact_points = '127.0.9.9:9042', password = 'hush-hush', username = 'u')",
-    ])?;
+    run(
+        bed,
+        &service,
+        &[
+            "CREATE SCHEMA kept",
+            &format!("CREATE EXTERNAL TABLE kept.nation STORED AS PARQUET LOCATION '{nation}'"),
+            "CREATE VIEW kept.names AS SELECT n_name FROM kept.nation WHERE n_regionkey = 3",
+            // Nobody has to answer there for the catalog to be kept.
+            "CREATE CATALOG far USING cassandra WITH (contact_points = '127.0.9.9:9042', password = 'hush-hush', username = 'u')",
+        ],
+    )?;
     bed.block_on(service.restart())?;
     let rows = run(bed, &service, &["SELECT count(*) FROM kept.names"])?;
     ensure!(rows == [[Some("5".to_owned())]], "the view holds {rows:?}");
@@ -269,9 +276,8 @@ fn a_large_result_is_streamed(bed: &Bed) -> Result<()> {
     let service = bed.own_service(Layout::Cluster, &[])?;
     let data = bed.tpch("0.1")?.display().to_string();
     let fetch = |copies: usize| -> Result<u64> {
-        let query = format!(
-            "SELECT l.* FROM '{data}/lineitem.parquet' l CROSS JOIN generate_series(1, {copies}) AS g(n)"
-        );
+        let query =
+            format!("SELECT l.* FROM '{data}/lineitem.parquet' l CROSS JOIN generate_series(1, {copies}) AS g(n)");
         bed.block_on(async {
             let client = service.connect().await?;
             client.simple_query("SET sluice.single_task_max_bytes = 0").await.map_err(SqlError)?;
@@ -314,14 +320,21 @@ fn service_over_cassandra(bed: &Bed) -> Result<Service> {
     let cassandra = bed.cassandra()?;
     let service = bed.own_service(Layout::Embedded, &[])?;
     bed.block_on(cassandra.cql(&format!("DROP KEYSPACE IF EXISTS {KEYSPACE}")))?;
-    run(bed, &service, &[
-        &format!("CREATE CATALOG cass USING cassandra WITH (contact_points = '{}', page_size = '500')", cassandra.contact_points()),
-        &format!("CREATE SCHEMA cass.{KEYSPACE} WITH (replication_factor = 3)"),
-        &format!(
-            "CREATE TABLE cass.{KEYSPACE}.numbers WITH (primary_key = '(n)') AS \
+    run(
+        bed,
+        &service,
+        &[
+            &format!(
+                "CREATE CATALOG cass USING cassandra WITH (contact_points = '{}', page_size = '500')",
+                cassandra.contact_points()
+            ),
+            &format!("CREATE SCHEMA cass.{KEYSPACE} WITH (replication_factor = 3)"),
+            &format!(
+                "CREATE TABLE cass.{KEYSPACE}.numbers WITH (primary_key = '(n)') AS \
              SELECT n, n * 2 AS twice, repeat('x', 200) AS filler FROM generate_series(1, 30000) AS t(n)"
-        ),
-    ])?;
+            ),
+        ],
+    )?;
     Ok(service)
 }
 
@@ -366,7 +379,10 @@ fn every_cassandra_node_is_down(bed: &Bed) -> Result<()> {
     let again = cassandra.start_all();
     let error = error?;
     ensure!(error.starts_with("08"), "with every node down: {error}");
-    ensure!(error.contains("faults.numbers") || error.contains("127.0.1."), "the error does not say what failed: {error}");
+    ensure!(
+        error.contains("faults.numbers") || error.contains("127.0.1."),
+        "the error does not say what failed: {error}"
+    );
     ensure!(told_after < Duration::from_secs(60), "the error came after {told_after:?}");
     other?;
     again?;

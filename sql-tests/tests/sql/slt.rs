@@ -21,7 +21,9 @@ pub fn trials(bed: &Arc<Bed>) -> Vec<Trial> {
         for file in &files {
             let topic = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
             let file = file.clone();
-            trials.push(trial(bed, format!("{}::slt::{topic}", layout.name()), move |bed| run(bed, layout, &topic, &file)));
+            trials.push(trial(bed, format!("{}::slt::{topic}", layout.name()), move |bed| {
+                run(bed, layout, &topic, &file)
+            }));
         }
     }
     trials

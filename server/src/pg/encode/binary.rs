@@ -105,7 +105,8 @@ fn list(array: &ArrayRef, pg_type: PgType, options: EncodeOptions) -> Result<Cel
 fn record(array: &ArrayRef, options: EncodeOptions) -> Result<Cell, ArrowError> {
     let fields = struct_columns(array)?.into_iter().map(|(field, nulls, values)| {
         let pg_type = PgType::of_field(&field);
-        let item = if pg_type == PgType::Json { json::cell(&values, options)? } else { cell(&values, pg_type, options)? };
+        let item =
+            if pg_type == PgType::Json { json::cell(&values, options)? } else { cell(&values, pg_type, options)? };
         Ok((pg_type.oid(), nulls, item))
     });
     let fields = fields.collect::<Result<Vec<_>, ArrowError>>()?;

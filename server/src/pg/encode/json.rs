@@ -22,9 +22,11 @@ fn value(array: &ArrayRef, options: EncodeOptions) -> Result<Cell, ArrowError> {
             let values = array.as_boolean().clone();
             Ok(Box::new(move |row, out| out.put_slice(if values.value(row) { b"true" } else { b"false" })))
         }
-        DataType::Int16 | DataType::Int32 | DataType::Int64 | DataType::Decimal128(_, _) | DataType::Decimal256(_, _) => {
-            text::cell(array, PgType::of(array.data_type()), options)
-        }
+        DataType::Int16
+        | DataType::Int32
+        | DataType::Int64
+        | DataType::Decimal128(_, _)
+        | DataType::Decimal256(_, _) => text::cell(array, PgType::of(array.data_type()), options),
         DataType::Float32 => {
             let values = array.as_primitive::<Float32Type>().clone();
             float(array, options, move |row| values.value(row).is_finite())

@@ -325,9 +325,7 @@ mod tests {
 
     #[test]
     fn decimals_keep_their_scale() -> Result<(), EngineError> {
-        let array = Decimal128Array::from(vec![5, -1234, 0])
-            .with_precision_and_scale(15, 2)
-            .map_err(out_of_range)?;
+        let array = Decimal128Array::from(vec![5, -1234, 0]).with_precision_and_scale(15, 2).map_err(out_of_range)?;
         assert_eq!(texts(Arc::new(array.clone()))?, some(&["0.05", "-12.34", "0.00"]));
         let binary = shown(Arc::new(array), Format::Binary)?;
         assert_eq!(binary[1].as_deref(), Some(&[0, 2, 0, 0, 0x40, 0, 0, 2, 0, 12, 0x0d, 0x48][..]));

@@ -200,7 +200,9 @@ mod tests {
 
     #[test]
     fn binary_reads_back_as_the_same_number() -> Result<(), EngineError> {
-        for written in ["0", "0.000", "1", "-1", "12.34", "10000", "100000000", "0.0001", "-0.00012345", "123456789.987654321"] {
+        for written in
+            ["0", "0.000", "1", "-1", "12.34", "10000", "100000000", "0.0001", "-0.00012345", "123456789.987654321"]
+        {
             let Some(digits) = Digits::parse(written) else { panic!("{written}") };
             let mut out = BytesMut::new();
             digits.put_binary(&mut out);

@@ -135,7 +135,8 @@ fn list(array: &ArrayRef, pg_type: PgType, options: EncodeOptions) -> Result<Cel
 fn record(array: &ArrayRef, options: EncodeOptions) -> Result<Cell, ArrowError> {
     let fields = struct_columns(array)?.into_iter().map(|(field, nulls, values)| {
         let pg_type = PgType::of_field(&field);
-        let item = if pg_type == PgType::Json { json::cell(&values, options)? } else { cell(&values, pg_type, options)? };
+        let item =
+            if pg_type == PgType::Json { json::cell(&values, options)? } else { cell(&values, pg_type, options)? };
         Ok((nulls, item))
     });
     let fields = fields.collect::<Result<Vec<_>, ArrowError>>()?;
@@ -176,12 +177,16 @@ fn put_quoted(
 fn needs_quotes_in_array(value: &[u8]) -> bool {
     value.is_empty()
         || value.eq_ignore_ascii_case(b"null")
-        || value.iter().any(|byte| byte.is_ascii_whitespace() || matches!(byte, b'{' | b'}' | b',' | b'"' | b'\\' | 0x0b))
+        || value
+            .iter()
+            .any(|byte| byte.is_ascii_whitespace() || matches!(byte, b'{' | b'}' | b',' | b'"' | b'\\' | 0x0b))
 }
 
 fn needs_quotes_in_record(value: &[u8]) -> bool {
     value.is_empty()
-        || value.iter().any(|byte| byte.is_ascii_whitespace() || matches!(byte, b'(' | b')' | b',' | b'"' | b'\\' | 0x0b))
+        || value
+            .iter()
+            .any(|byte| byte.is_ascii_whitespace() || matches!(byte, b'(' | b')' | b',' | b'"' | b'\\' | 0x0b))
 }
 
 fn put_escaped_in_array(byte: u8, out: &mut BytesMut) {
@@ -273,10 +278,23 @@ mod tests {
 
     #[test]
     fn floats_are_short_and_exact() {
-        let values = vec![0.1, 1.0, -0.0, 1e14, 1e15, 1.5e-5, 1e-4, 123_456_789.125, f64::NAN, f64::NEG_INFINITY, 1e300];
+        let values =
+            vec![0.1, 1.0, -0.0, 1e14, 1e15, 1.5e-5, 1e-4, 123_456_789.125, f64::NAN, f64::NEG_INFINITY, 1e300];
         assert_eq!(
             texts(Arc::new(Float64Array::from(values))),
-            ["0.1", "1", "-0", "100000000000000", "1e+15", "1.5e-05", "0.0001", "123456789.125", "NaN", "-Infinity", "1e+300"]
+            [
+                "0.1",
+                "1",
+                "-0",
+                "100000000000000",
+                "1e+15",
+                "1.5e-05",
+                "0.0001",
+                "123456789.125",
+                "NaN",
+                "-Infinity",
+                "1e+300"
+            ]
         );
         assert_eq!(texts(Arc::new(Float32Array::from(vec![0.1, 1e6, 100_000.0]))), ["0.1", "1e+06", "100000"]);
     }

@@ -1,0 +1,162 @@
+//! Rules that keep joins right when a plan is cut into stages whose tasks share nothing.
+//!
+//! A join that collects its left side in every task may do no more with it than look rows up: what
+//! it says on behalf of the left side (an unmatched row of a LEFT JOIN, a row of NOT EXISTS) would
+//! be said by every task. In one process DataFusion shares the marks of matched rows between
+//! partitions; between processes nothing does. Ballista's planner turns such hash joins into
+//! partitioned ones, but after the operators above have been planned for the partitions that there
+//! were ("demote_collect_left_to_partitioned" in `ballista_scheduler::planner`), which gives an
+//! aggregate without groups a row for each partition; nested loop joins it leaves as they are. So
+//! both are settled here, while the plan is still being made.
+
+use std::sync::Arc;
+
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::error::Result;
+use datafusion::logical_expr::JoinType;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
+use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, PartitionMode};
+use datafusion::physical_plan::statistics::StatisticsContext;
+use datafusion::physical_plan::{ExecutionPlan, StatisticsArgs};
+
+/// A build side that is known to have fewer bytes is sent to every task; well under Ballista's own limit.
+const BROADCAST_BYTES: usize = 1 << 20;
+
+/// DataFusion's rules with those of this module in their places.
+pub fn physical_optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let mut rules = Vec::new();
+    for rule in PhysicalOptimizer::new().rules {
+        let is_join_selection = rule.name() == "join_selection";
+        rules.push(rule);
+        if is_join_selection {
+            // Before exchanges are put in, so that they fit.
+            rules.push(Arc::new(PartitionJoins) as Arc<dyn PhysicalOptimizerRule + Send + Sync>);
+        }
+    }
+    // After exchanges were put in, which would take a gathering of partitions for one to be undone.
+    let before_checks = rules.iter().rposition(|rule| rule.name() != "SanityCheckPlan").map_or(0, |index| index + 1);
+    rules.insert(before_checks, Arc::new(GatherProbeSides));
+    rules
+}
+
+/// Whether a join of this type only looks up rows of its left side.
+fn only_looks_up(join_type: JoinType) -> bool {
+    matches!(
+        join_type,
+        JoinType::Inner | JoinType::Right | JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark
+    )
+}
+
+/// Hash joins that may not, or should not, have their left side sent to every task are partitioned.
+#[derive(Debug)]
+struct PartitionJoins;
+
+impl PhysicalOptimizerRule for PartitionJoins {
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        if config.execution.target_partitions < 2 {
+            return Ok(plan);
+        }
+        let rewritten = plan.transform_up(|node| {
+            let Some(join) = node.downcast_ref::<HashJoinExec>() else { return Ok(Transformed::no(node)) };
+            let is_broadcast = *join.partition_mode() == PartitionMode::CollectLeft;
+            if !is_broadcast || join.null_aware || (only_looks_up(*join.join_type()) && is_small(join.left())) {
+                return Ok(Transformed::no(node));
+            }
+            Ok(Transformed::yes(join.builder().with_partition_mode(PartitionMode::Partitioned).build_exec()?))
+        })?;
+        Ok(rewritten.data)
+    }
+
+    fn name(&self) -> &str {
+        "partition_joins"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}
+
+fn is_small(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    let statistics = StatisticsContext::new().compute(plan.as_ref(), &StatisticsArgs::new());
+    statistics.is_ok_and(|s| s.total_byte_size.get_value().is_some_and(|bytes| *bytes > 0 && *bytes < BROADCAST_BYTES))
+}
+
+/// Nested loop joins that speak for their left side run as one task.
+#[derive(Debug)]
+struct GatherProbeSides;
+
+impl PhysicalOptimizerRule for GatherProbeSides {
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        let rewritten =
+            plan.transform_up(|node| {
+                let Some(join) = node.downcast_ref::<NestedLoopJoinExec>() else { return Ok(Transformed::no(node)) };
+                let right = join.right();
+                if only_looks_up(*join.join_type()) || right.properties().output_partitioning().partition_count() < 2 {
+                    return Ok(Transformed::no(node));
+                }
+                let (left, right) = (Arc::clone(join.left()), Arc::new(CoalescePartitionsExec::new(Arc::clone(right))));
+                Ok(Transformed::yes(node.replace_children(
+                    vec![left, right],
+                    ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute),
+                )?))
+            })?;
+        Ok(rewritten.data)
+    }
+
+    fn name(&self) -> &str {
+        "gather_probe_sides"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn plan_of(sql: &str) -> String {
+        let state = datafusion::execution::SessionStateBuilder::new()
+            .with_default_features()
+            .with_config(datafusion::prelude::SessionConfig::new().with_target_partitions(3))
+            .with_physical_optimizer_rules(physical_optimizer_rules())
+            .build();
+        let plan = datafusion::prelude::SessionContext::new_with_state(state).sql(sql).await.expect("is planned");
+        let plan = plan.create_physical_plan().await.expect("is planned");
+        datafusion::physical_plan::displayable(plan.as_ref()).indent(false).to_string()
+    }
+
+    #[tokio::test]
+    async fn a_nested_loop_join_that_speaks_for_its_left_side_is_one_task() {
+        let numbers = "SELECT value AS n FROM generate_series(1, 100) GROUP BY value";
+        let plan = plan_of(&format!("SELECT count(*) FROM ({numbers}) a LEFT JOIN ({numbers}) b ON a.n > b.n")).await;
+        let below = plan.split("NestedLoopJoinExec: join_type=Left").nth(1).expect("a left join");
+        assert_eq!(below.matches("CoalescePartitionsExec").count(), 2, "{plan}");
+    }
+
+    #[tokio::test]
+    async fn a_join_that_speaks_for_its_left_side_is_partitioned() {
+        let plan = plan_of(
+            "SELECT count(*) FROM generate_series(1, 100) a(n) WHERE NOT EXISTS (SELECT 1 FROM generate_series(1, 5) b(n) WHERE a.n = b.n)",
+        )
+        .await;
+        assert!(
+            plan.contains("mode=Partitioned, join_type=LeftAnti") || plan.contains("join_type=RightAnti"),
+            "{plan}"
+        );
+    }
+
+    #[test]
+    fn rules_of_our_own_are_in_their_places() {
+        let rules = physical_optimizer_rules();
+        let place = |name: &str| rules.iter().position(|rule| rule.name() == name);
+        assert_eq!(place("partition_joins"), place("join_selection").map(|index| index + 1));
+        assert!(place("gather_probe_sides") > place("ProjectionPushdown"), "{rules:?}");
+        assert_eq!(rules.len(), PhysicalOptimizer::new().rules.len() + 2);
+    }
+}
