@@ -10,6 +10,7 @@
 //! - [`codec`]: our own operators in plans that cross processes
 //! - [`config`]: the session configuration of plans that are cut into stages
 //! - [`process`]: an executor from start to stop
+//! - [`shuffle`]: files between stages, checked before they are believed
 //! - [`client_pool`]: its connections to other executors
 
 pub mod cassandra;
@@ -17,3 +18,4 @@ pub mod client_pool;
 pub mod codec;
 pub mod config;
 pub mod process;
+pub mod shuffle;

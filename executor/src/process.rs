@@ -21,7 +21,6 @@ use ballista_executor::execution_engine::DefaultExecutionEngine;
 use ballista_executor::executor::{Executor, TasksDrainedFuture};
 use ballista_executor::executor_process::ExecutorProcessConfig;
 use ballista_executor::executor_server;
-use ballista_executor::flight_service::BallistaFlightService;
 use ballista_executor::health::ExecutorHealth;
 use ballista_executor::metrics::LoggingMetricsCollector;
 use ballista_executor::runtime_cache::{DefaultSessionRuntimeCache, MemoryPoolPolicy};
@@ -37,6 +36,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use crate::client_pool::ConnectionPool;
 use crate::codec::SluiceCodec;
 use crate::config::cluster_session_config;
+use crate::shuffle::{CheckedEngine, CheckedFlightService};
 
 /// Seconds between heartbeats. The scheduler takes an executor for lost after 20 s without one.
 const HEARTBEAT_SECONDS: u64 = 3;
@@ -231,7 +231,7 @@ fn compose(registration: ExecutorRegistration, work_dir: &str, options: &Executo
         let (base, policy) = (base.clone(), policy.clone());
         Arc::new(move |config| policy(base(config)?, config, 1))
     };
-    let engine = DefaultExecutionEngine::with_client_pool(Arc::new(ConnectionPool::default()));
+    let engine = CheckedEngine::new(DefaultExecutionEngine::with_client_pool(Arc::new(ConnectionPool::default())));
     Executor::new(
         registration,
         work_dir,
@@ -251,7 +251,7 @@ fn serve_shuffle(
     shutdown: &ShutdownNotifier,
 ) -> JoinHandle<Result<(), BallistaError>> {
     let mut stop = shutdown.subscribe_for_shutdown();
-    let service = FlightServiceServer::new(BallistaFlightService::new(work_dir))
+    let service = FlightServiceServer::new(CheckedFlightService::new(work_dir))
         .max_decoding_message_size(GRPC_MESSAGE_BYTES as usize)
         .max_encoding_message_size(GRPC_MESSAGE_BYTES as usize);
     tokio::spawn(async move {

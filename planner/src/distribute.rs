@@ -1,4 +1,4 @@
-//! Rules that keep joins right when a plan is cut into stages whose tasks share nothing.
+//! Rules that keep plans right when they are cut into stages whose tasks share nothing.
 //!
 //! A join that collects its left side in every task may do no more with it than look rows up: what
 //! it says on behalf of the left side (an unmatched row of a LEFT JOIN, a row of NOT EXISTS) would
@@ -18,8 +18,12 @@ use datafusion::logical_expr::JoinType;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
 use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, PartitionMode};
+use datafusion::physical_plan::limit::GlobalLimitExec;
+use datafusion::physical_plan::memory::LazyMemoryExec;
+use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::statistics::StatisticsContext;
 use datafusion::physical_plan::{ExecutionPlan, StatisticsArgs};
 
@@ -40,6 +44,7 @@ pub fn physical_optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + 
     // After exchanges were put in, which would take a gathering of partitions for one to be undone.
     let before_checks = rules.iter().rposition(|rule| rule.name() != "SanityCheckPlan").map_or(0, |index| index + 1);
     rules.insert(before_checks, Arc::new(GatherProbeSides));
+    rules.insert(before_checks, Arc::new(KeepColumnsOfSeries));
     rules
 }
 
@@ -98,7 +103,10 @@ impl PhysicalOptimizerRule for GatherProbeSides {
                 if only_looks_up(*join.join_type()) || right.properties().output_partitioning().partition_count() < 2 {
                     return Ok(Transformed::no(node));
                 }
-                let (left, right) = (Arc::clone(join.left()), Arc::new(CoalescePartitionsExec::new(Arc::clone(right))));
+                let gathered = Arc::new(CoalescePartitionsExec::new(Arc::clone(right)));
+                // A limit that limits nothing, but asks for one partition: Ballista's planner takes a gathering
+                // away that nothing above it asks for.
+                let (left, right) = (Arc::clone(join.left()), Arc::new(GlobalLimitExec::new(gathered, 0, None)));
                 Ok(Transformed::yes(node.replace_children(
                     vec![left, right],
                     ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute),
@@ -109,6 +117,42 @@ impl PhysicalOptimizerRule for GatherProbeSides {
 
     fn name(&self) -> &str {
         "gather_probe_sides"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}
+
+/// A series of which only the number of rows is wanted still crosses to executors with its column.
+///
+/// "try_from_lazy_memory_exec" of datafusion-proto 55 sends what makes the rows and not which columns are read
+/// of them, so that a series read without columns would come back with one that nobody expects.
+#[derive(Debug)]
+struct KeepColumnsOfSeries;
+
+impl PhysicalOptimizerRule for KeepColumnsOfSeries {
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        let rewritten = plan.transform_up(|node| {
+            let Some(series) = node.downcast_ref::<LazyMemoryExec>() else { return Ok(Transformed::no(node)) };
+            let [generator] = series.generators().as_slice() else { return Ok(Transformed::no(node)) };
+            if !series.schema().fields().is_empty() {
+                return Ok(Transformed::no(node));
+            }
+            let fresh = generator.read().reset_state();
+            let first = fresh.write().generate_next_batch()?;
+            let Some(first) = first else {
+                return Ok(Transformed::yes(Arc::new(EmptyExec::new(series.schema())) as Arc<dyn ExecutionPlan>));
+            };
+            let whole = LazyMemoryExec::try_new(first.schema(), vec![generator.read().reset_state()])?;
+            let none: Vec<ProjectionExpr> = Vec::new();
+            Ok(Transformed::yes(Arc::new(ProjectionExec::try_new(none, Arc::new(whole))?)))
+        })?;
+        Ok(rewritten.data)
+    }
+
+    fn name(&self) -> &str {
+        "keep_columns_of_series"
     }
 
     fn schema_check(&self) -> bool {
@@ -157,6 +201,6 @@ mod tests {
         let place = |name: &str| rules.iter().position(|rule| rule.name() == name);
         assert_eq!(place("partition_joins"), place("join_selection").map(|index| index + 1));
         assert!(place("gather_probe_sides") > place("ProjectionPushdown"), "{rules:?}");
-        assert_eq!(rules.len(), PhysicalOptimizer::new().rules.len() + 2);
+        assert_eq!(rules.len(), PhysicalOptimizer::new().rules.len() + 3);
     }
 }

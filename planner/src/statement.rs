@@ -6,8 +6,10 @@
 //! every statement keeps its own words and its place in the whole, which error positions need.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use datafusion::sql::parser::{DFParserBuilder, Statement as DfStatement};
+use datafusion::sql::sqlparser::ast::{Expr, Ident, ObjectNamePart, visit_expressions, visit_relations};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
@@ -225,9 +227,38 @@ fn datafusion_statement(text: &str, offset: usize) -> Result<DfStatement, ParseE
         .and_then(|mut parser| parser.parse_statements())
         .map_err(|error| at(error.strip_backtrace()))?;
     match (parsed.pop_front(), parsed.pop_front()) {
-        (Some(statement), None) => Ok(statement),
+        (Some(statement), None) => match reserved_name(&statement) {
+            None => Ok(statement),
+            Some(word) => Err(ParseError {
+                message: format!("syntax error at or near \"{}\"", word.value),
+                offset: Some(offset + LineOffsets::new(text).offset(word.span.start)),
+            }),
+        },
         _ => Err(ParseError { message: "syntax error: expected one statement".to_owned(), offset: Some(offset) }),
     }
+}
+
+/// Words that sqlparser takes for a column or table when one is missing before them; in PostgreSQL they are reserved.
+const RESERVED: [&str; 13] =
+    ["AND", "ELSE", "EXCEPT", "FROM", "GROUP", "HAVING", "INTERSECT", "ON", "OR", "ORDER", "SELECT", "UNION", "WHERE"];
+
+/// The first name that is a reserved word without quotes.
+fn reserved_name(statement: &DfStatement) -> Option<Ident> {
+    let DfStatement::Statement(statement) = statement else { return None };
+    let check =
+        |word: &Ident| match word.quote_style.is_none() && RESERVED.contains(&word.value.to_uppercase().as_str()) {
+            true => ControlFlow::Break(word.clone()),
+            false => ControlFlow::Continue(()),
+        };
+    let in_expressions = visit_expressions(statement.as_ref(), |expression| match expression {
+        Expr::Identifier(word) => check(word),
+        Expr::CompoundIdentifier(words) => words.iter().try_for_each(check),
+        _ => ControlFlow::Continue(()),
+    });
+    let in_relations = visit_relations(statement.as_ref(), |relation| {
+        relation.0.iter().filter_map(ObjectNamePart::as_ident).try_for_each(check)
+    });
+    in_expressions.break_value().or_else(|| in_relations.break_value())
 }
 
 /// sqlparser ends its messages with `at Line: 1, Column: 8`.
@@ -636,8 +667,12 @@ mod tests {
 
     #[test]
     fn an_error_knows_its_place_in_the_whole_text() {
-        let error = parse("SELECT 1;\nSELECT 2 FROM WHERE").expect_err("is wrong");
-        assert_eq!(error.offset, Some(24), "{error}");
+        let error = parse("SELECT 1;\nSELECT 2 +\nFROM x").expect_err("is wrong");
+        assert_eq!(error.offset, Some(21), "{error}");
+        assert_eq!(error.message, "syntax error at or near \"FROM\"");
+        let error = parse("SELECT 2 FROM WHERE").expect_err("is wrong");
+        assert_eq!(error.offset, Some(14), "{error}");
+        parse("SELECT \"from\" FROM \"where\"").expect("names in quotes may be any word");
     }
 
     #[test]

@@ -306,6 +306,17 @@ impl Service {
         self.with_main(|main| main.output())
     }
 
+    /// The same with what the executors of a cluster have written.
+    pub fn all_output(&self) -> String {
+        let executors = self.executors.lock().expect(UNPOISONED);
+        executors.iter().map(Process::output).fold(self.output(), |all, output| all + &output)
+    }
+
+    /// Everything that the service and its executors keep on disk is below this folder.
+    pub fn data_dir(&self) -> &Path {
+        self.data_dir.path()
+    }
+
     /// The last lines of the service's log.
     pub fn log_end(&self) -> String {
         self.with_main(|main| main.log_end())

@@ -12,7 +12,7 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::TableType;
 
 use super::list::CatalogList;
-use super::local::{PlanningState, check_location};
+use super::local::{PlanningState, check_location, name_unreadable_file};
 
 /// The catalogs of a store, whose schemas also know files by their paths.
 #[derive(Debug)]
@@ -70,7 +70,11 @@ impl SchemaAndFiles {
         check_location(path)?;
         let state = self.state.get().ok_or_else(|| DataFusionError::Internal("no planning state".to_owned()))?;
         let config = ListingTableConfig::new(ListingTableUrl::parse(path)?).infer_options(state).await?;
-        let config = config.infer_partitions_from_path(state).await?.infer_schema(state).await?;
+        let config = config.infer_partitions_from_path(state).await?;
+        let config = match config.infer_schema(state).await {
+            Ok(config) => config,
+            Err(error) => return Err(name_unreadable_file(state, &[path.to_owned()], error).await),
+        };
         Ok(Arc::new(ListingTable::try_new(config)?))
     }
 }

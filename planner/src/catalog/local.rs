@@ -1,11 +1,12 @@
 //! The catalog `sluice`: external tables and views, opened when a statement first names them.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider, TableProviderFactory};
+use datafusion::datasource::listing::{ListingTableConfig, ListingTableConfigExt, ListingTableUrl};
 use datafusion::datasource::listing_table_factory::ListingTableFactory;
 use datafusion::datasource::view::ViewTable;
 use datafusion::error::{DataFusionError, Result};
@@ -144,12 +145,53 @@ pub(super) async fn open(state: &SessionState, definition: &TableDefinition) -> 
             for location in &command.locations {
                 check_location(location)?;
             }
-            ListingTableFactory::new().create(state, &command).await
+            match ListingTableFactory::new().create(state, &command).await {
+                Ok(table) => Ok(table),
+                Err(error) => Err(name_unreadable_file(state, &command.locations, error).await),
+            }
         }
         LogicalPlan::Ddl(DdlStatement::CreateView(view)) => {
             Ok(Arc::new(ViewTable::new(view.input.as_ref().clone(), view.definition.clone())))
         }
         other => Err(DataFusionError::Internal(format!("{} does not define a table", other.display()))),
+    }
+}
+
+/// Says which file could not be read, which the readers of files leave out.
+pub(super) async fn name_unreadable_file(
+    state: &SessionState,
+    locations: &[String],
+    error: DataFusionError,
+) -> DataFusionError {
+    if !matches!(error.find_root(), DataFusionError::ParquetError(_) | DataFusionError::ArrowError(..)) {
+        return error;
+    }
+    let mut files: Vec<PathBuf> = Vec::new();
+    for location in locations {
+        add_files(Path::new(location.strip_prefix("file://").unwrap_or(location)), &mut files);
+    }
+    for file in files {
+        let path = file.to_string_lossy().into_owned();
+        let Ok(url) = ListingTableUrl::parse(&path) else { continue };
+        let Ok(config) = ListingTableConfig::new(url).infer_options(state).await else { continue };
+        if let Err(cause) = config.infer_schema(state).await {
+            let reason = cause.find_root().strip_backtrace();
+            return DataFusionError::External(Box::new(CatalogError::UnreadableFile { path, reason }));
+        }
+    }
+    error
+}
+
+/// The files below a path, in the order of their names; no more than somebody waits for.
+fn add_files(path: &Path, files: &mut Vec<PathBuf>) {
+    const MOST_FILES: usize = 1_000;
+    if path.is_file() && files.len() < MOST_FILES {
+        files.push(path.to_owned());
+    } else if path.is_dir() {
+        let mut entries: Vec<PathBuf> =
+            std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+        entries.sort();
+        entries.iter().for_each(|entry| add_files(entry, files));
     }
 }
 

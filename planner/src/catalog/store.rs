@@ -43,6 +43,9 @@ pub enum CatalogError {
     /// The location of a table.
     #[error("no file or folder at \"{0}\"")]
     NoSuchFile(String),
+    /// A file that is not of the table's format, or damaged.
+    #[error("cannot read \"{path}\": {reason}")]
+    UnreadableFile { path: String, reason: String },
     /// The other system.
     #[error(transparent)]
     Cassandra(#[from] CassandraError),

@@ -4,6 +4,7 @@
 //! version of Ballista is a change to this folder alone.
 
 pub mod binder;
+mod recovery;
 pub mod service;
 pub mod stages;
 pub mod state;

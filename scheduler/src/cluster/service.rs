@@ -22,6 +22,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
+use super::recovery::last_of_each_partition;
 use super::stages::{StageSummary, summarize};
 use super::state::{LocalityClusterState, PreferredHosts};
 
@@ -51,6 +52,9 @@ pub enum ClusterError {
     /// The job ran and failed, on every attempt that it was given.
     #[error("{0}")]
     JobFailed(String),
+    /// Too much was lost in mid-job for the rest to be of use; the same plan may be submitted again.
+    #[error("the job has to start again, because an executor was lost")]
+    MustStartAgain,
     /// The job was cancelled.
     #[error("the job was cancelled")]
     Cancelled,
@@ -116,6 +120,7 @@ pub struct ExecutorSummary {
 pub struct Job {
     id: JobId,
     status: mpsc::Receiver<JobStatus>,
+    cluster_state: Arc<LocalityClusterState>,
 }
 
 impl Job {
@@ -128,7 +133,12 @@ impl Job {
     pub async fn finished(&mut self) -> Result<Vec<PartitionLocation>, ClusterError> {
         while let Some(status) = self.status.recv().await {
             match status.status {
-                Some(job_status::Status::Successful(done)) => return Ok(done.partition_location),
+                Some(job_status::Status::Successful(done)) => {
+                    if self.cluster_state.take_spoiled(&self.id).await {
+                        return Err(ClusterError::MustStartAgain);
+                    }
+                    return Ok(last_of_each_partition(done.partition_location));
+                }
                 Some(job_status::Status::Failed(failed)) if failed.error == "Cancelled" => {
                     return Err(ClusterError::Cancelled);
                 }
@@ -198,11 +208,12 @@ impl Scheduler {
     ) -> Result<Job, ClusterError> {
         let (sender, status) = mpsc::channel(STATUS_BUFFER);
         let id = self.server.submit_physical_plan(name, context, plan, Some(sender)).await?;
-        Ok(Job { id, status })
+        Ok(Job { id, status, cluster_state: self.cluster_state.clone() })
     }
 
     /// Stops the job's tasks and drops its shuffle files.
     pub async fn cancel(&self, job_id: &JobId) -> Result<(), ClusterError> {
+        self.cluster_state.take_spoiled(job_id).await;
         Ok(self.server.cancel_job(job_id.clone()).await?)
     }
 

@@ -20,6 +20,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use tokio::sync::Mutex;
 
 use super::binder::{Binding, FreeExecutor, bind_partitions, bind_whole};
+use super::recovery::{Inputs, ValidOutputs, plan_again};
 
 /// Where each input partition of a stage's plan would like to run; `None` when it does not matter.
 pub type PreferredHosts = Arc<dyn Fn(&Arc<dyn ExecutionPlan>) -> Option<Vec<Vec<String>>> + Send + Sync>;
@@ -36,12 +37,24 @@ pub struct LocalityClusterState {
     registry: InMemoryClusterState,
     slots: Mutex<HashMap<String, Slots>>,
     preferred_hosts: PreferredHosts,
+    /// Jobs whose result must not be believed.
+    spoiled: Mutex<HashSet<JobId>>,
 }
 
 impl LocalityClusterState {
     /// An empty cluster. `preferred_hosts` tells where a stage's partitions would like to run.
     pub fn new(preferred_hosts: PreferredHosts) -> Self {
-        Self { registry: InMemoryClusterState::default(), slots: Mutex::default(), preferred_hosts }
+        Self {
+            registry: InMemoryClusterState::default(),
+            slots: Mutex::default(),
+            preferred_hosts,
+            spoiled: Mutex::default(),
+        }
+    }
+
+    /// Whether the job's result must not be believed; asked once, when the job has ended.
+    pub(super) async fn take_spoiled(&self, job_id: &JobId) -> bool {
+        self.spoiled.lock().await.remove(job_id)
     }
 
     /// Free and total vcores by executor id.
@@ -82,9 +95,26 @@ impl ClusterState for LocalityClusterState {
             }
             let mut graph = job.execution_graph.write().await;
             let session_id = graph.session_id().to_owned();
+            let valid = ValidOutputs::of(&graph);
             let mut visited = Vec::new();
             while let Some(stage) = graph.fetch_running_stage(&visited) {
-                visited.push(stage.stage_id);
+                let stage_id = stage.stage_id;
+                if let Some(valid) = valid.as_ref().filter(|_| stage.task_infos.is_empty()) {
+                    match valid.repair(stage) {
+                        Inputs::Sound => {}
+                        Inputs::Repaired => {
+                            tracing::warn!(%job_id, stage_id, "dropped what a repeated stage had written before");
+                            // It comes again, planned over what is left.
+                            plan_again(&mut graph, stage_id)?;
+                            continue;
+                        }
+                        Inputs::Lost => {
+                            tracing::warn!(%job_id, stage_id, "the job has to start again");
+                            self.spoiled.lock().await.insert(job_id.clone());
+                        }
+                    }
+                }
+                visited.push(stage_id);
                 bind_stage(stage, &self.preferred_hosts, &mut free, job_id, &session_id, &mut bound);
             }
         }

@@ -45,6 +45,7 @@ fn catalog_error(error: &CatalogError) -> EngineError {
         CatalogError::NotEmpty { .. } => SqlState("2BP01"),
         CatalogError::UnknownConnector(_) => SqlState::INVALID_PARAMETER,
         CatalogError::NoSuchFile(_) => SqlState::UNDEFINED_FILE,
+        CatalogError::UnreadableFile { .. } => SqlState::DATA_CORRUPTED,
         CatalogError::Cassandra(error) => return cassandra_error(error),
         CatalogError::Open(error) => return datafusion_error(error),
         CatalogError::Store { .. } => SqlState::IO_ERROR,
@@ -80,7 +81,7 @@ impl From<ClusterError> for EngineError {
             ClusterError::Plan(error) => error.into(),
             ClusterError::Cancelled => Self::cancelled(),
             ClusterError::JobFailed(reason) => job_failure(&reason),
-            other @ (ClusterError::Listen { .. } | ClusterError::Scheduler(_)) => {
+            other @ (ClusterError::Listen { .. } | ClusterError::Scheduler(_) | ClusterError::MustStartAgain) => {
                 Self::new(SqlState::SYSTEM_ERROR, other.to_string())
             }
             ClusterError::Stopped => {

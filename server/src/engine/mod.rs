@@ -10,7 +10,8 @@
 //! - [`settings`]: a session's settings
 //! - [`session`]: a statement's way from text to result
 //! - [`ddl`]: statements that create and drop
-//! - [`run`]: where a query runs, and how its rows come back
+//! - [`run`]: where a query runs
+//! - [`result`]: how its rows come back from executors
 //! - [`query`]: watching, cancelling and reading queries
 //! - [`explain`]: plans for people
 //! - [`system`]: the schema `system`
@@ -20,6 +21,7 @@ mod ddl;
 mod error;
 mod explain;
 mod query;
+mod result;
 mod run;
 mod session;
 mod settings;

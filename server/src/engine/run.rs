@@ -3,10 +3,8 @@
 use std::sync::Arc;
 
 use ballista_core::JobId;
-use ballista_core::execution_plans::ShuffleReaderExec;
 use ballista_core::serde::scheduler::PartitionLocation;
-use datafusion::arrow::array::{Array, RecordBatch, UInt64Array};
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::array::{Array, UInt64Array};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -15,21 +13,25 @@ use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::placeholder_row::PlaceholderRowExec;
 use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{ExecutionPlan, Partitioning, execute_stream};
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionContext;
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use sluice_executor::cassandra::CassandraScanExec;
 use sluice_planner::size::input_size;
+use sluice_scheduler::cluster::ClusterError;
 use tokio::sync::mpsc;
 
 use super::context_over;
 use super::error::{EngineError, SqlState};
 use super::query::{Placement, QueryRecord, QueryResult, QueryStream};
+use super::result::ResultReader;
 use super::session::{Session, command};
 use super::stoppable::stoppable;
 
 /// Batches between a task in the server and its reader; more would only hold memory.
 const BATCHES_IN_FLIGHT: usize = 2;
+/// How often a job is submitted whose executors are lost in ways that its stages do not recover from.
+const MOST_STARTS: usize = 3;
 /// Partitions of an exchange when no executor has registered yet.
 const LEAST_PARTITIONS: usize = 2;
 
@@ -222,21 +224,39 @@ async fn run_on_executors(
     }
     let schema = placed.plan.schema();
     let context = placed.context.task_ctx();
-    let mut job = engine.scheduler.submit(&record.id, Arc::new(placed.context), placed.plan).await?;
-    record.runs_as(job.id().as_str());
-    let guard = JobGuard { scheduler: engine.scheduler.clone(), id: Some(job.id().clone()), finished: false };
-    let outcome = tokio::select! {
-        outcome = job.finished() => outcome,
-        () = record.control.stopped() => return Err(record.control.error()),
+    let job_context = Arc::new(placed.context);
+    let mut starts = 1;
+    let (locations, guard) = loop {
+        let mut job = engine.scheduler.submit(&record.id, job_context.clone(), placed.plan.clone()).await?;
+        record.runs_as(job.id().as_str());
+        let mut guard = JobGuard { scheduler: engine.scheduler.clone(), id: Some(job.id().clone()), finished: false };
+        let outcome = tokio::select! {
+            outcome = job.finished() => outcome,
+            () = record.control.stopped() => return Err(record.control.error()),
+        };
+        match outcome {
+            Err(ClusterError::MustStartAgain) if starts < MOST_STARTS => {
+                guard.finished = true;
+                starts += 1;
+                session.notice("the query starts again, because an executor was lost");
+            }
+            outcome => {
+                let locations = outcome?;
+                guard.finished = true;
+                break (locations, guard);
+            }
+        }
     };
-    let locations = outcome?;
-    let mut guard = guard;
-    guard.finished = true;
     let locations: Vec<PartitionLocation> =
         locations.into_iter().map(|location| location.try_into()).collect::<Result<_, _>>().map_err(
             |error: ballista_core::error::BallistaError| EngineError::new(SqlState::SYSTEM_ERROR, error.to_string()),
         )?;
-    let rows = read_result(&engine, schema, locations, context)?;
+    let reader = ResultReader {
+        work_dir: engine.work_dir.to_string_lossy().into_owned(),
+        connections: engine.connections.clone(),
+        context,
+    };
+    let rows = reader.read(schema, locations);
     Ok(Box::pin(QueryStream::new(rows, record.clone(), Some(Box::new(move || drop(guard))))))
 }
 
@@ -260,33 +280,6 @@ impl Drop for JobGuard {
             }
         });
     }
-}
-
-/// The rows of a finished job: its partitions one after another, in order.
-fn read_result(
-    engine: &super::Engine,
-    schema: SchemaRef,
-    locations: Vec<PartitionLocation>,
-    context: Arc<TaskContext>,
-) -> Result<SendableRecordBatchStream, EngineError> {
-    let Some(stage_id) = locations.first().map(|location| location.partition_id.stage_id) else {
-        let none = futures::stream::iter(Vec::<Result<RecordBatch, DataFusionError>>::new());
-        return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, none)));
-    };
-    let mut partitions: std::collections::BTreeMap<usize, Vec<PartitionLocation>> = Default::default();
-    for location in locations {
-        partitions.entry(location.partition_id.partition_id).or_default().push(location);
-    }
-    let partitions: Vec<Vec<PartitionLocation>> = partitions.into_values().collect();
-    let count = partitions.len();
-    let work_dir = engine.work_dir.to_string_lossy().into_owned();
-    let reader =
-        ShuffleReaderExec::try_new(stage_id, partitions, schema.clone(), Partitioning::UnknownPartitioning(count))?
-            .with_work_dir(work_dir)
-            .with_client_pool(engine.connections.clone());
-    let rows =
-        futures::stream::iter(0..count).map(move |partition| reader.execute(partition, context.clone())).try_flatten();
-    Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows.boxed())))
 }
 
 /// A plan whose rows are all read and thrown away, for `EXPLAIN ANALYZE`.

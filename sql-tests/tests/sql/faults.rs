@@ -5,6 +5,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ use crate::bed::{Bed, trial};
 type Test = fn(&Bed) -> Result<()>;
 
 pub fn trials(bed: &Arc<Bed>) -> Vec<Trial> {
-    let tests: [(&str, Test); 11] = [
+    let tests: [(&str, Test); 12] = [
         ("files_that_are_not_parquet", files_that_are_not_parquet),
         ("broken_messages", broken_messages),
         ("a_thousand_connections", a_thousand_connections),
@@ -27,6 +28,7 @@ pub fn trials(bed: &Arc<Bed>) -> Vec<Trial> {
         ("sigterm_drains", sigterm_drains),
         ("bad_configuration_names_its_line", bad_configuration_names_its_line),
         ("an_executor_dies_in_mid_query", an_executor_dies_in_mid_query),
+        ("a_damaged_shuffle_file_is_written_again", a_damaged_shuffle_file_is_written_again),
         ("a_large_result_is_streamed", a_large_result_is_streamed),
         ("answers_do_not_depend_on_the_number_of_executors", answers_do_not_depend_on_the_number_of_executors),
         ("a_cassandra_node_dies_in_mid_scan", a_cassandra_node_dies_in_mid_scan),
@@ -125,8 +127,11 @@ fn broken_messages(bed: &Bed) -> Result<()> {
         [b"Q", &length.to_be_bytes()[..], text, b"\0"].concat()
     };
     ensure!(contains(&raw(&service, &query(b"SELECT '\xff\xfe'"))?, "22021"), "invalid UTF-8 is not told as 22021");
-    let too_long = [b"Q".as_slice(), &0x7fff_ffff_u32.to_be_bytes(), b"SELECT"].concat();
-    ensure!(contains(&raw(&service, &too_long)?, "54000"), "a message of two gigabytes is not told as 54000");
+    let lying = [b"Q".as_slice(), &0x7fff_ffff_u32.to_be_bytes(), b"SELECT"].concat();
+    ensure!(contains(&raw(&service, &lying)?, "08P01"), "a message of two gigabytes is not told as 08P01");
+    let too_long = raw(&service, &[query(&vec![b' '; 20 << 20]), query(b"SELECT 'and on'")].concat())?;
+    ensure!(contains(&too_long, "54000"), "a statement of 20 megabytes is not told as 54000");
+    ensure!(contains(&too_long, "and on"), "the session does not go on after a statement that is too long");
     ensure!(contains(&raw(&service, b"\x01\0\0\0\x04")?, "08P01"), "an unknown message is not told as 08P01");
     let deep = format!("SELECT {}1{}", "(".repeat(20_000), ")".repeat(20_000));
     let error = error_of(bed, &service, &deep)?;
@@ -264,6 +269,49 @@ fn an_executor_dies_in_mid_query(bed: &Bed) -> Result<()> {
     bed.block_on(service.check_serving())
 }
 
+/// The first sealed file of the first stage of a job, below `dir`.
+fn sealed_file(dir: &Path) -> Option<PathBuf> {
+    fs::read_dir(dir).ok()?.flatten().find_map(|entry| {
+        let path = entry.path();
+        if path.is_dir() {
+            return sealed_file(&path);
+        }
+        path.to_str().and_then(|path| path.strip_suffix(".seal")).map(PathBuf::from)
+    })
+}
+
+fn a_damaged_shuffle_file_is_written_again(bed: &Bed) -> Result<()> {
+    const ATTEMPTS: usize = 10;
+    let query = heavy_query(&bed.tpch("0.1")?.display().to_string());
+    let statements = ["SET sluice.single_task_max_bytes = 0", query.as_str()];
+    for layout in Layout::ALL {
+        let service = bed.own_service(layout, &[])?;
+        let expected = run(bed, &service, &statements)?;
+        for attempt in 1.. {
+            let answer = std::thread::scope(|scope| {
+                let running = scope.spawn(|| run(bed, &service, &statements));
+                while !running.is_finished() {
+                    // The stage that reads the file waits for all tasks of the stage that writes it.
+                    let Some(path) = sealed_file(service.data_dir()) else { continue };
+                    let Ok(mut bytes) = fs::read(&path) else { continue };
+                    let middle = bytes.len() / 2;
+                    bytes[middle] ^= 0x10;
+                    fs::write(&path, bytes)?;
+                    break;
+                }
+                running.join().map_err(|_| anyhow!("the client panicked"))?
+            })?;
+            ensure!(answer == expected, "with a flipped bit {}: {answer:?}, not {expected:?}", layout.name());
+            if service.all_output().contains("is damaged") {
+                break;
+            }
+            ensure!(attempt < ATTEMPTS, "no damage was ever done in time ({})", layout.name());
+        }
+        bed.block_on(service.check_serving())?;
+    }
+    Ok(())
+}
+
 /// Resident memory of a process in bytes.
 fn resident_bytes(process: u32) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status"))?;
@@ -325,7 +373,7 @@ fn service_over_cassandra(bed: &Bed) -> Result<Service> {
         &service,
         &[
             &format!(
-                "CREATE CATALOG cass USING cassandra WITH (contact_points = '{}', page_size = '500')",
+                "CREATE CATALOG cass USING cassandra WITH (contact_points = '{}', page_size_rows = '500')",
                 cassandra.contact_points()
             ),
             &format!("CREATE SCHEMA cass.{KEYSPACE} WITH (replication_factor = 3)"),

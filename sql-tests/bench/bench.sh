@@ -1,0 +1,268 @@
+#!/usr/bin/env bash
+# Measures Sluice beside its peers in one run: ratios on the terminal and in results beside this script.
+#
+#   bench.sh            everything; about half an hour on two cores at scale 1, without the build
+#
+#   tpch        the 22 queries of TPC-H over Parquet: Sluice embedded and as a cluster, DataFusion in one process, DuckDB
+#   cassandra   orders in three real nodes, loaded through Sluice: scan, join with Parquet, point read; beside the plain
+#               scylla driver (the limit) and Spark 3.5 with its Cassandra connector (the peer)
+#   memory      peak memory of the coordinator after a result of the whole lineitem, and after one five times as large
+#
+# Peers that are not to be had are skipped, with a line that says why. What was started is stopped in the end.
+#
+#   BENCH_ONLY             parts to run, separated by commas (default: tpch,cassandra,memory)
+#   BENCH_SF               TPC-H scale factor of tpch and memory (1)
+#   BENCH_CASSANDRA_SF     the same for the table in Cassandra (1: 1.5 million rows)
+#   BENCH_RUNS             runs of each query, of which the best counts (3)
+#   BENCH_SERVE_FLAGS      flags of the embedded service (--executors 3)
+#   BENCH_RELOAD=1         load Cassandra anew although its rows are there
+#   BENCH_SPARK=0          leave Spark out; BENCH_SPARK_HEAP is its memory (2g)
+#   BENCH_RESULTS          where results are written (results beside this script)
+#   BENCH_SUBNET           first three parts of the addresses of the bench's own Cassandra nodes (127.0.2)
+#   SLUICE_CASSANDRA       contact points of your own cluster (host:port,host:port); none is started then
+#   SLUICE_BIN, PLAIN_DRIVER_BIN   programs to use instead of building them
+#   SLUICE_CACHE_DIR       where data, jars and environments are kept (default: the user's cache folder, sluice)
+set -euo pipefail
+
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+ROOT=$(cd "$HERE/../.." && pwd)
+CLUSTER=$HERE/../cassandra/cluster.sh
+export SLUICE_CACHE_DIR=${SLUICE_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/sluice}
+export SLUICE_CASSANDRA_DIR=$SLUICE_CACHE_DIR/bench/cassandra
+export SLUICE_CASSANDRA_SUBNET=${BENCH_SUBNET:-127.0.2}
+BENCH_DIR=$SLUICE_CACHE_DIR/bench
+RUN_DIR=$BENCH_DIR/run
+SPARK_JARS=$BENCH_DIR/spark-jars
+PARTS=${BENCH_ONLY:-tpch,cassandra,memory}
+SF=${BENCH_SF:-1}
+CASSANDRA_SF=${BENCH_CASSANDRA_SF:-1}
+RESULTS=${BENCH_RESULTS:-$HERE/results}
+SERVE_FLAGS=${BENCH_SERVE_FLAGS:---executors 3}
+NODE_COUNT=3
+START_TIMEOUT_S=120
+STOP_TIMEOUT_S=20
+CORES=$(getconf _NPROCESSORS_ONLN)
+
+say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+fail() { printf 'bench: error: %s\nbench: hint: %s\n' "$1" "$2" >&2; exit 1; }
+wants() { [[ ",${PARTS// /,}," == *",$1,"* ]]; }
+
+OWN_CASSANDRA=
+
+# Runs a command in the background and sets PID; nothing of this shell stays open in it but its log.
+start() {
+  local name=$1; shift
+  (cd "$RUN_DIR" && exec env -u SLUICE_CONFIG "$@") >"$RUN_DIR/$name.log" 2>&1 </dev/null 8>&- &
+  PID=$!
+}
+
+# Ends what `start` and `interruptibly` started. The shell's list of jobs names only processes that are still ours.
+stop_processes() {
+  local pid waited_s=0
+  for pid in $(jobs -rp); do kill -TERM "$pid" 2>/dev/null || true; done
+  while [ -n "$(jobs -rp)" ]; do
+    if [ "$waited_s" -ge "$STOP_TIMEOUT_S" ]; then
+      for pid in $(jobs -rp); do kill -KILL "$pid" 2>/dev/null || true; done
+    fi
+    sleep 1
+    waited_s=$((waited_s + 1))
+  done
+}
+
+clean_up() {
+  local status=$?
+  trap - EXIT
+  trap '' HUP INT TERM
+  stop_processes
+  [ -z "$OWN_CASSANDRA" ] || "$CLUSTER" down 8>&- || true
+  if [ "$status" = 0 ]; then rm -rf "$RUN_DIR"; else echo "bench: logs and parts of this run: $RUN_DIR" >&2; fi
+  exit "$status"
+}
+
+# In the background with a wait, because a trap runs at once only while the shell waits.
+interruptibly() {
+  "$@" 8>&- &
+  wait $!
+}
+
+absolute() { case $1 in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
+
+build() {
+  local packages=()
+  [ -n "${SLUICE_BIN:-}" ] || packages+=(-p sluice-server)
+  if wants cassandra && [ -z "${PLAIN_DRIVER_BIN:-}" ]; then packages+=(-p sluice-sql-tests); fi
+  if [ ${#packages[@]} -gt 0 ]; then
+    say "Building (the first release build takes a while)"
+    (cd "$ROOT" && cargo build --release --locked "${packages[@]}" --bins)
+  fi
+  local release=${CARGO_TARGET_DIR:-$ROOT/target}/release
+  SLUICE_BIN=$(absolute "${SLUICE_BIN:-$release/sluice}")
+  PLAIN_DRIVER_BIN=$(absolute "${PLAIN_DRIVER_BIN:-$release/plain_driver}")
+}
+
+# The folder with TPC-H at scale $1 as Parquet, made once.
+sample_data() {
+  local dir=$BENCH_DIR/tpch-sf$1
+  if [ ! -f "$dir/.complete" ]; then
+    "$SLUICE_BIN" sample-data --scale-factor "$1" --output-dir "$dir" >&2
+    touch "$dir/.complete"
+  fi
+  printf '%s' "$dir"
+}
+
+free_ports() {
+  "$PYTHON" -c 'import socket, sys
+sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(int(sys.argv[1]))]
+print(*(s.getsockname()[1] for s in sockets))' "$1"
+}
+
+# Waits until the service at port $2, process $3, knows $4 executors.
+wait_for() {
+  local name=$1 port=$2 pid=$3 executor_count=$4 waited_s=0 found
+  while true; do
+    found=$(PGCONNECT_TIMEOUT=5 psql -XAtq -h 127.0.0.1 -p "$port" -U bench -d sluice -c 'SELECT count(*) FROM system.executors' 2>/dev/null || true)
+    if [ -n "$found" ] && [ "$found" -ge "$executor_count" ]; then return; fi
+    kill -0 "$pid" 2>/dev/null || { tail -n 20 "$RUN_DIR/$name.log" >&2; fail "the $name service ended" "its words are above"; }
+    [ "$waited_s" -lt "$START_TIMEOUT_S" ] || fail "the $name service had ${found:-no} executors after $START_TIMEOUT_S s" "its log: $RUN_DIR/$name.log"
+    sleep 1
+    waited_s=$((waited_s + 1))
+  done
+}
+
+# Starts both layouts, the cluster with an executor for each address given; LAYOUTS becomes bench.py's arguments.
+start_services() {
+  local ports vcores index=0 host
+  read -ra ports < <(free_ports 7)
+  # Words of a list of flags.
+  # shellcheck disable=SC2086
+  start embedded "$SLUICE_BIN" serve --data-dir "$RUN_DIR/embedded" --grace-seconds 2 $SERVE_FLAGS \
+    --pg-port "${ports[0]}" --flight-port "${ports[1]}" --http-port "${ports[2]}"
+  EMBEDDED_PID=$PID
+  start coordinator "$SLUICE_BIN" coordinator --data-dir "$RUN_DIR/coordinator" --grace-seconds 2 \
+    --pg-port "${ports[3]}" --flight-port "${ports[4]}" --http-port "${ports[5]}" --scheduler-port "${ports[6]}"
+  COORDINATOR_PID=$PID
+  vcores=$((CORES / $#))
+  [ "$vcores" -gt 0 ] || vcores=1
+  for host in "$@"; do
+    start "executor-$index" "$SLUICE_BIN" executor --coordinator "127.0.0.1:${ports[6]}" --host "$host" --vcores "$vcores" \
+      --data-dir "$RUN_DIR/executor-$index" --grace-seconds 2
+    index=$((index + 1))
+  done
+  wait_for embedded "${ports[0]}" "$EMBEDDED_PID" 1
+  wait_for coordinator "${ports[3]}" "$COORDINATOR_PID" $#
+  LAYOUTS=(--embedded-port "${ports[0]}" "--embedded-layout=serve $SERVE_FLAGS"
+    --cluster-port "${ports[3]}" "--cluster-layout=$# executors with $vcores vcores each")
+}
+
+# Executors of a cluster whose host does not matter: as many as there are cores for, up to two.
+local_hosts() { if [ "$CORES" -gt 1 ]; then echo 127.0.0.1 127.0.0.1; else echo 127.0.0.1; fi; }
+
+# Runs a part of bench.py. A part with failures does not keep the others from running.
+measure() {
+  interruptibly "$PYTHON" "$HERE/bench.py" "$@" "${LAYOUTS[@]}" --output "$RUN_DIR/$1.json" || FAILED+=("$1")
+  stop_processes
+}
+
+find_java() {
+  local candidate
+  for candidate in "${JAVA_HOME:-/nonexistent}/bin/java" "$(command -v java || true)" /usr/lib/jvm/*17*/bin/java; do
+    if [ -x "$candidate" ] && "$candidate" -version 2>&1 | head -1 | grep -q '"17'; then echo "$candidate"; return; fi
+  done
+  return 1
+}
+
+# SPARK becomes bench.py's arguments for Spark, or for why there is none.
+prepare_spark() {
+  local java
+  if [ "${BENCH_SPARK:-1}" = 0 ]; then SPARK=(--spark-skipped "BENCH_SPARK=0"); return; fi
+  if ! java=$(find_java) || ! "$java" --list-modules | grep -q '^jdk.compiler'; then SPARK=(--spark-skipped "no JDK 17"); return; fi
+  if [ ! -f "$SPARK_JARS/.complete" ]; then
+    if ! command -v mvn >/dev/null; then SPARK=(--spark-skipped "Maven (mvn) is not installed"); return; fi
+    say "Getting Spark and its Cassandra connector by Maven (about 155 jars, 230 MB, once)"
+    if ! interruptibly mvn -B -f "$HERE/spark/pom.xml" dependency:copy-dependencies "-DoutputDirectory=$SPARK_JARS" >"$BENCH_DIR/maven.log" 2>&1; then
+      SPARK=(--spark-skipped "Maven could not get its jars")
+      return
+    fi
+    touch "$SPARK_JARS/.complete"
+  fi
+  SPARK=(--spark-jars "$SPARK_JARS" --java "$java" --spark-heap "${BENCH_SPARK_HEAP:-2g}")
+}
+
+bench_tpch() {
+  say "TPC-H at scale $SF over Parquet"
+  local data; data=$(sample_data "$SF")
+  # shellcheck disable=SC2046
+  start_services $(local_hosts)
+  measure tpch --scale "$SF" --runs "${BENCH_RUNS:-3}" --data "$data" --queries "$HERE/../tpch"
+}
+
+bench_cassandra() {
+  say "Cassandra: orders at scale $CASSANDRA_SF"
+  local data contact_points hosts=() arguments=() node
+  data=$(sample_data "$CASSANDRA_SF")
+  prepare_spark
+  if [ -n "${SLUICE_CASSANDRA:-}" ]; then
+    contact_points=$SLUICE_CASSANDRA
+    read -ra hosts < <(local_hosts)
+  else
+    OWN_CASSANDRA=yes
+    interruptibly "$CLUSTER" up "$NODE_COUNT"
+    for node in $(seq 1 "$NODE_COUNT"); do hosts+=("$SLUICE_CASSANDRA_SUBNET.$node"); done
+    contact_points=$(printf '%s:9042,' "${hosts[@]}")
+    contact_points=${contact_points%,}
+    arguments=(--own-nodes "$NODE_COUNT")
+    VERSIONS+=(--version "cassandra=$(sed -n 's/^VERSION=//p' "$CLUSTER")")
+  fi
+  [ -z "${BENCH_RELOAD:-}" ] || arguments+=(--reload)
+  if [ -x "$PLAIN_DRIVER_BIN" ]; then arguments+=(--plain-driver "$PLAIN_DRIVER_BIN"); fi
+  start_services "${hosts[@]}"
+  measure cassandra --scale "$CASSANDRA_SF" --runs "${BENCH_RUNS:-3}" --data "$data" --scratch "$RUN_DIR" \
+    --contact-points "$contact_points" --cluster-script "$CLUSTER" "${arguments[@]}" "${SPARK[@]}"
+  if [ -n "$OWN_CASSANDRA" ]; then
+    "$CLUSTER" down 8>&-
+    OWN_CASSANDRA=
+  fi
+}
+
+bench_memory() {
+  say "Memory: results of lineitem at scale $SF"
+  local data; data=$(sample_data "$SF")
+  # shellcheck disable=SC2046
+  start_services $(local_hosts)
+  measure memory --scale "$SF" --data "$data" --embedded-pid "$EMBEDDED_PID" --coordinator-pid "$COORDINATOR_PID"
+}
+
+main() {
+  local part
+  for part in ${PARTS//,/ }; do
+    [[ " tpch cassandra memory " == *" $part "* ]] || fail "there is no part '$part'" "parts are tpch, cassandra, memory"
+  done
+  mkdir -p "$BENCH_DIR"
+  if command -v flock >/dev/null; then
+    exec 8>"$BENCH_DIR/lock"
+    flock -n 8 || fail "another bench is running" "wait for it: two would measure each other"
+  fi
+  trap 'exit 129' HUP
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+  trap clean_up EXIT
+  rm -rf "$RUN_DIR"
+  mkdir -p "$RUN_DIR"
+  build
+  PYTHON=$("$HERE/../clients/venv.sh" "$HERE/requirements.txt")
+  VERSIONS=(--version "sluice=$("$SLUICE_BIN" --version | cut -d' ' -f2)")
+  if commit=$(git -C "$ROOT" describe --always --dirty=+ 2>/dev/null); then VERSIONS+=(--version "commit=$commit"); fi
+  FAILED=()
+  for part in tpch cassandra memory; do
+    if wants "$part"; then "bench_$part"; fi
+  done
+  local parts=("$RUN_DIR"/*.json)
+  [ -e "${parts[0]}" ] || fail "no part has results" "what went wrong is told above"
+  "$PYTHON" "$HERE/bench.py" report --results "$RESULTS" "${VERSIONS[@]}" "${parts[@]}"
+  [ ${#FAILED[@]} -eq 0 ] || fail "failures in ${FAILED[*]}" "they are marked FAILED above and in $RESULTS/latest.md"
+}
+
+case ${1:-} in
+  "") main ;;
+  *) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p;}' "${BASH_SOURCE[0]}" ;;
+esac

@@ -1,0 +1,112 @@
+"""What a part of the bench found, and the table that all parts make together."""
+
+import json
+import os
+import platform
+import sys
+import traceback
+from datetime import datetime, timezone
+from pathlib import Path
+
+PARTS = ("tpch", "cassandra", "memory")
+
+
+class Part:
+    """The results of one part, written to a file at the end of a `with`. Failures and notes are told at once and kept."""
+
+    def __init__(self, name: str, settings: dict, output: Path) -> None:
+        self.name, self.settings, self.output = name, settings, output
+        self.versions: dict[str, str] = {}
+        self.measures: list[dict] = []
+        self.details: dict[str, dict] = {}
+        self.notes: list[str] = []
+        self.failures: list[str] = []
+
+    def fail(self, words: str) -> None:
+        print(f"bench: FAILED: {words}", file=sys.stderr, flush=True)
+        self.failures.append(words)
+
+    def note(self, words: str) -> None:
+        print(f"bench: {words}", flush=True)
+        self.notes.append(words)
+
+    def measure(self, what: str, sluice: float | None, unit: str, peer: str = "", value: float | None = None, aim: float | None = None) -> None:
+        """One line of the table. `aim` is the largest ratio of Sluice's value to the peer's that is good enough."""
+        ratio = sluice / value if sluice is not None and value else None
+        self.measures.append(
+            {"measure": what, "sluice": sluice, "unit": unit, "peer": peer, "peer_value": value, "ratio": ratio, "aim": aim}
+        )
+
+    def __enter__(self) -> "Part":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        if error is not None and not isinstance(error, Exception):
+            return
+        if error is not None:
+            traceback.print_exception(error)
+            self.fail(f"the part ended early: {one_line(error)}")
+        results = {key: value for key, value in vars(self).items() if key != "output"}
+        self.output.write_text(json.dumps(results, indent=1) + "\n")
+        if self.failures:
+            sys.exit(1)
+
+
+def one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def machine() -> dict:
+    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {"cores": os.cpu_count(), "memory_gib": round(memory_bytes / 2**30), "system": platform.system(), "processor": platform.machine()}
+
+
+def row(measure: dict) -> list[str]:
+    def value(name: str) -> str:
+        number = measure[name]
+        if number is None:
+            return "failed" if name == "sluice" else "-"
+        return f"{number:,.{3 if number < 10 else 1 if number < 1000 else 0}f} {measure['unit']}"
+
+    peer = f"{measure['peer']} {value('peer_value')}" if measure["peer"] else "-"
+    ratio, aim = measure["ratio"], measure["aim"]
+    met = "-" if aim is None or (ratio is None and measure["sluice"] is not None) else "yes" if ratio is not None and ratio <= aim else "no"
+    return [measure["measure"], value("sluice"), peer, f"{ratio:.2f}" if ratio else "-", f"<= {aim}" if aim else "-", met]
+
+
+def table(parts: dict) -> str:
+    rows = [["measure", "Sluice", "peer", "ratio", "aim", "met?"]]
+    rows += [row(measure) for part in parts.values() for measure in part["measures"]]
+    widths = [max(len(line[column]) for line in rows) for column in range(len(rows[0]))]
+    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths)) + " |" for line in rows]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(lines)
+
+
+def markdown(runs: dict[str, dict]) -> str:
+    """`runs` gives for each part the run that it is taken from."""
+    parts = {name: run["parts"][name] for name, run in runs.items()}
+    lines = ["# Sluice beside its peers", "", "Ratios are Sluice's value over the peer's, both from the same run; smaller is better.", "", table(parts), ""]
+    for name, run in runs.items():
+        facts, part = run["machine"], parts[name]
+        versions = ", ".join(f"{key} {version}" for key, version in {**run["versions"], **part["versions"]}.items())
+        settings = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in part["settings"].items())
+        lines.append(f"- {name}, {run['date']}: {facts['cores']} cores, {facts['memory_gib']} GiB; {versions}; {settings}")
+        lines += [f"  - {words}" for words in part["notes"]] + [f"  - FAILED: {words}" for words in part["failures"]]
+    return "\n".join(lines) + "\n"
+
+
+def report(part_files: list[Path], results: Path, versions: dict[str, str]) -> None:
+    """Writes this run's parts as <date>.json, and the newest run of each part as latest.md."""
+    parts = {part["name"]: part for part in (json.loads(file.read_text()) for file in part_files)}
+    parts = {name: parts[name] for name in PARTS if name in parts}
+    date = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H%M%SZ")
+    run = {"date": date, "machine": machine(), "versions": versions, "parts": parts}
+    results.mkdir(parents=True, exist_ok=True)
+    (results / f"{date}.json").write_text(json.dumps(run, indent=1) + "\n")
+    newest = {}
+    for file in sorted(results.glob("*.json")):
+        earlier = json.loads(file.read_text())
+        newest.update({name: earlier for name in earlier["parts"]})
+    (results / "latest.md").write_text(markdown({name: newest[name] for name in PARTS if name in newest}))
+    print(f"\n{table(parts)}\n\nin {results / f'{date}.json'} and latest.md beside it")
