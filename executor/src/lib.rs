@@ -9,6 +9,7 @@
 //! - [`cassandra`]: Apache Cassandra as a DataFusion source and sink; usable without the rest
 //! - [`codec`]: our own operators in plans that cross processes
 //! - [`config`]: the session configuration of plans that are cut into stages
+//! - [`functions`]: what plans may call
 //! - [`process`]: an executor from start to stop
 //! - [`shuffle`]: files between stages, checked before they are believed
 //! - [`client_pool`]: its connections to other executors
@@ -17,5 +18,6 @@ pub mod cassandra;
 pub mod client_pool;
 pub mod codec;
 pub mod config;
+pub mod functions;
 pub mod process;
 pub mod shuffle;

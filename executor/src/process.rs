@@ -11,7 +11,6 @@ use ballista_core::RuntimeProducer;
 use ballista_core::config::TaskSchedulingPolicy;
 use ballista_core::error::BallistaError;
 use ballista_core::extension::SessionConfigExt;
-use ballista_core::registry::BallistaFunctionRegistry;
 use ballista_core::serde::protobuf::scheduler_grpc_client::SchedulerGrpcClient;
 use ballista_core::serde::protobuf::{ExecutorRegistration, ExecutorStoppedParams};
 use ballista_core::serde::scheduler::{ExecutorOperatingSystemSpecification, ExecutorSpecification};
@@ -36,6 +35,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use crate::client_pool::ConnectionPool;
 use crate::codec::SluiceCodec;
 use crate::config::cluster_session_config;
+use crate::functions::function_registry;
 use crate::shuffle::{CheckedEngine, CheckedFlightService};
 
 /// Seconds between heartbeats. The scheduler takes an executor for lost after 20 s without one.
@@ -237,7 +237,7 @@ fn compose(registration: ExecutorRegistration, work_dir: &str, options: &Executo
         work_dir,
         runtime,
         Arc::new(cluster_session_config),
-        Arc::new(BallistaFunctionRegistry::default()),
+        Arc::new(function_registry()),
         Arc::new(LoggingMetricsCollector::default()),
         options.vcores,
         Arc::new(engine),

@@ -16,6 +16,10 @@ use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Toke
 /// Depth of nested expressions and queries that is still parsed; deeper ones are refused.
 pub const RECURSION_LIMIT: usize = 64;
 
+/// Words of one expression or clause between two commas; more may nest deeper than a thread's stack, because
+/// `1 + 1 + 1` is a tree of its number of operators.
+pub const MOST_WORDS_WITHOUT_COMMA: usize = 20_000;
+
 /// Text that is not a statement.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -24,6 +28,14 @@ pub struct ParseError {
     pub message: String,
     /// Zero-based character offset in the text, where it is known.
     pub offset: Option<usize>,
+    /// Whether it may be right but is too much.
+    pub is_too_complex: bool,
+}
+
+impl ParseError {
+    fn new(message: impl Into<String>, offset: Option<usize>) -> Self {
+        Self { message: message.into(), offset, is_too_complex: false }
+    }
 }
 
 /// One statement of a client's text.
@@ -43,6 +55,11 @@ impl Statement {
     /// PostgreSQL's command tag: `SELECT`, `INSERT`, `CREATE TABLE`...
     pub fn tag(&self) -> &'static str {
         self.tag
+    }
+
+    /// Zero-based character offset, in what the client sent, of a place in the statement's own text.
+    pub fn offset_of(&self, place: Location) -> usize {
+        self.offset + LineOffsets::new(&self.text).offset(place)
     }
 
     /// Whether the statement ends a transaction block, which a failed block still accepts.
@@ -112,9 +129,8 @@ pub enum ExplainFormat {
 /// Splits `sql` into its statements. Comments and empty statements give nothing.
 pub fn parse(sql: &str) -> Result<Vec<Statement>, ParseError> {
     let lines = LineOffsets::new(sql);
-    let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize_with_location().map_err(|error| ParseError {
-        message: format!("syntax error: {}", error.message),
-        offset: Some(lines.offset(error.location)),
+    let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize_with_location().map_err(|error| {
+        ParseError::new(format!("syntax error: {}", error.message), Some(lines.offset(error.location)))
     })?;
     let significant = tokens.into_iter().filter(|t| !matches!(t.token, Token::Whitespace(_)));
     let mut statements = Vec::new();
@@ -195,10 +211,11 @@ fn slice_chars(sql: &str, start: usize, end: usize) -> String {
 
 fn one_statement(sql: &str, words: &[Word]) -> Result<Statement, ParseError> {
     let (Some(first), Some(last)) = (words.first(), words.last()) else {
-        return Err(ParseError { message: "an empty statement".to_owned(), offset: None });
+        return Err(ParseError::new("an empty statement", None));
     };
     let text = slice_chars(sql, first.start, last.end);
     let offset = first.start;
+    check_complexity(words)?;
     let mut cursor = Cursor { words, at: 0 };
     let (kind, tag) = match own_statement(sql, &mut cursor)? {
         Some(own) => {
@@ -214,11 +231,34 @@ fn one_statement(sql: &str, words: &[Word]) -> Result<Statement, ParseError> {
     Ok(Statement { text, offset, kind, tag })
 }
 
+/// Refuses chains of operators that are too deep to be walked.
+fn check_complexity(words: &[Word]) -> Result<(), ParseError> {
+    let mut levels = vec![0usize];
+    for word in words {
+        match word.token.token {
+            Token::LParen => levels.push(0),
+            Token::RParen if levels.len() > 1 => {
+                levels.pop();
+            }
+            Token::Comma => *levels.last_mut().unwrap_or(&mut 0) = 0,
+            _ => {}
+        }
+        if let Some(count) = levels.last_mut() {
+            *count += 1;
+            if *count > MOST_WORDS_WITHOUT_COMMA {
+                let message = format!("more than {MOST_WORDS_WITHOUT_COMMA} words without a comma are too complex");
+                return Err(ParseError { message, offset: Some(word.start), is_too_complex: true });
+            }
+        }
+    }
+    Ok(())
+}
+
 fn datafusion_statement(text: &str, offset: usize) -> Result<DfStatement, ParseError> {
     let at = |message: String| {
         let local = location_in(&message).map(|location| LineOffsets::new(text).offset(location));
         let message = without_location(&message);
-        ParseError { message, offset: local.map(|local| offset + local) }
+        ParseError::new(message, local.map(|local| offset + local))
     };
     let mut parsed = DFParserBuilder::new(text)
         .with_dialect(&PostgreSqlDialect {})
@@ -229,12 +269,12 @@ fn datafusion_statement(text: &str, offset: usize) -> Result<DfStatement, ParseE
     match (parsed.pop_front(), parsed.pop_front()) {
         (Some(statement), None) => match reserved_name(&statement) {
             None => Ok(statement),
-            Some(word) => Err(ParseError {
-                message: format!("syntax error at or near \"{}\"", word.value),
-                offset: Some(offset + LineOffsets::new(text).offset(word.span.start)),
-            }),
+            Some(word) => Err(ParseError::new(
+                format!("syntax error at or near \"{}\"", word.value),
+                Some(offset + LineOffsets::new(text).offset(word.span.start)),
+            )),
         },
-        _ => Err(ParseError { message: "syntax error: expected one statement".to_owned(), offset: Some(offset) }),
+        _ => Err(ParseError::new("syntax error: expected one statement", Some(offset))),
     }
 }
 
@@ -326,14 +366,14 @@ impl Cursor<'_> {
 
     fn error(&self, expected: &str) -> ParseError {
         match self.peek() {
-            Some(word) => ParseError {
-                message: format!("syntax error: expected {expected}, found {}", word.token.token),
-                offset: Some(word.start),
-            },
-            None => ParseError {
-                message: format!("syntax error: expected {expected}, found the end of the statement"),
-                offset: self.words.last().map(|word| word.end),
-            },
+            Some(word) => ParseError::new(
+                format!("syntax error: expected {expected}, found {}", word.token.token),
+                Some(word.start),
+            ),
+            None => ParseError::new(
+                format!("syntax error: expected {expected}, found the end of the statement"),
+                self.words.last().map(|word| word.end),
+            ),
         }
     }
 

@@ -5,7 +5,7 @@
 //! - [`engine`]: the one engine under every front end
 //! - [`pg`]: the PostgreSQL wire protocol
 //! - [`flight`]: Arrow Flight SQL
-//! - [`http`]: the web page and metrics
+//! - [`http`]: the web page
 //! - [`cli`]: the command line and configuration
 
 pub mod cli;

@@ -53,10 +53,11 @@ def take_turns(part: Part, what: str, runs: int, contestants: dict) -> dict[str,
                 best.pop(name, None)
                 continue
             best[name] = min(seconds, best.get(name, seconds))
-            answers.setdefault(repr(answer), []).append(name)
+            answers.setdefault(repr(answer), set()).add(name)
     if len(answers) > 1:
         part.fail(f"{what}: the answers differ: {answers}")
-    print(f"{what:15}", *(f"{name} {best[name]:8.4f} s" if name in best else f"{name} failed" for name in names), sep="  ", flush=True)
+    times = (f"{name} {best[name]:8.4f} s" if name in best else f"{name} failed" for name in names)
+    print(f"{what:15}", *times, sep="  ", flush=True)
     return best
 
 
@@ -72,7 +73,12 @@ def timed(run, sql: str, answer_of):
 
 
 def settings(arguments: argparse.Namespace) -> dict:
-    return {"scale": arguments.scale, "best of": arguments.runs, "embedded": arguments.embedded_layout, "cluster": arguments.cluster_layout}
+    return {
+        "scale": arguments.scale,
+        "best of": arguments.runs,
+        "embedded": arguments.embedded_layout,
+        "cluster": arguments.cluster_layout,
+    }
 
 
 def layouts(arguments: argparse.Namespace) -> list[Sluice]:
@@ -94,8 +100,8 @@ def tpch(arguments: argparse.Namespace, part: Part) -> None:
     sums = {each.name: sum(t[each.name] for t in times) for each in contestants if all(each.name in t for t in times)}
     for layout, aim in (("embedded", 1.1), ("cluster", 1.5)):
         what = f"TPC-H at scale {arguments.scale}, {len(times)} queries, {layout}"
-        part.measure(what, sums.get(layout), "s", "DataFusion", sums.get("datafusion"), aim)
-        part.measure(what, sums.get(layout), "s", "DuckDB", sums.get("duckdb"))
+        part.measure(what, "s", sums.get(layout), "DataFusion", sums.get("datafusion"), aim)
+        part.measure(what, "s", sums.get(layout), "DuckDB", sums.get("duckdb"))
 
 
 def load(part: Part, arguments: argparse.Namespace, sluice: Sluice, keyspace: str, row_count: int) -> None:
@@ -114,7 +120,7 @@ def load(part: Part, arguments: argparse.Namespace, sluice: Sluice, keyspace: st
     started = time.perf_counter()
     sluice.command(f"CREATE TABLE {table} WITH (primary_key = '(o_orderkey)') AS SELECT * FROM orders")
     seconds = time.perf_counter() - started
-    part.measure(f"load of {row_count} rows of orders into Cassandra", row_count / seconds, "rows/s")
+    part.measure(f"load of {row_count} rows of orders into Cassandra", "rows/s", row_count / seconds)
     print(f"loaded {row_count} rows in {seconds:.1f} s", flush=True)
     # What the load leaves the nodes to do must not disturb the reads.
     for node in range(1, arguments.own_nodes + 1):
@@ -130,7 +136,8 @@ def cassandra(arguments: argparse.Namespace, part: Part) -> None:
 
     sluices = layouts(arguments)
     for sluice in sluices:
-        sluice.command(f"CREATE CATALOG IF NOT EXISTS cass USING cassandra WITH (contact_points = '{arguments.contact_points}')")
+        options = f"contact_points = '{arguments.contact_points}'"
+        sluice.command(f"CREATE CATALOG IF NOT EXISTS cass USING cassandra WITH ({options})")
         sluice.external_table("customer", arguments.data)
     load(part, arguments, sluices[0], keyspace, row_count)
 
@@ -155,14 +162,14 @@ def cassandra(arguments: argparse.Namespace, part: Part) -> None:
             part.note("plain driver: skipped, its program is not there")
         if arguments.spark_jars:
             try:
-                spark = stack.enter_context(
-                    Spark(arguments.java, arguments.spark_jars, arguments.spark_heap, arguments.contact_points, keyspace,
-                          arguments.data, arguments.scratch)
-                )
+                java = [arguments.java, f"-Xmx{arguments.spark_heap}", "-cp", f"{arguments.spark_jars}/*"]
+                spark = Spark(java, arguments.contact_points, keyspace, arguments.data, arguments.scratch)
+                stack.enter_context(spark)
                 part.versions["spark"] = spark.version
                 measures["scan"][spark.name] = lambda: spark.query("scan")
                 measures["join"][spark.name] = lambda: spark.query("join")
-                measures["point"][spark.name] = lambda: (statistics.median(spark.point_times_s(keys[:SPARK_POINT_READS])), None)
+                fewer = keys[:SPARK_POINT_READS]
+                measures["point"][spark.name] = lambda: (statistics.median(spark.point_times_s(fewer)), None)
             except Exception as error:
                 part.fail(f"spark does not start: {one_line(error)}")
         else:
@@ -175,13 +182,13 @@ def cassandra(arguments: argparse.Namespace, part: Part) -> None:
     point = {name: seconds * 1e3 for name, seconds in point.items()}
     for layout in ("embedded", "cluster"):
         what = f"sum of a column of {row_count} rows in Cassandra, {layout}"
-        part.measure(what, scan.get(layout), "s", "plain driver", scan.get("plain driver"), 1.2)
-        part.measure(what, scan.get(layout), "s", "Spark", scan.get("spark"), 0.5)
+        part.measure(what, "s", scan.get(layout), "plain driver", scan.get("plain driver"), 1.2)
+        part.measure(what, "s", scan.get(layout), "Spark", scan.get("spark"), 0.5)
         what = f"join of those with customers in Parquet, {layout}"
-        part.measure(what, join.get(layout), "s", "Spark", join.get("spark"), 0.5)
+        part.measure(what, "s", join.get(layout), "Spark", join.get("spark"), 0.5)
         what = f"read of one of them by key, {layout}"
-        part.measure(what, point.get(layout), "ms", "plain driver", point.get("plain driver"))
-        part.measure(what, point.get(layout), "ms", "Spark", point.get("spark"), 0.5)
+        part.measure(what, "ms", point.get(layout), "plain driver", point.get("plain driver"))
+        part.measure(what, "ms", point.get(layout), "Spark", point.get("spark"), 0.5)
 
 
 def peak_memory_mib(pid: int) -> float:
@@ -214,7 +221,7 @@ def memory(arguments: argparse.Namespace, part: Part) -> None:
         what = f"peak memory of {names[sluice.name]} after {LARGER_RESULT * row_count} rows"
         large, small = (peaks[1], peaks[0]) if len(peaks) == 2 else (None, None)
         # Executors run in the embedded service too, so that only the coordinator of a cluster must stay flat.
-        part.measure(what, large, "MiB", f"after {row_count}:", small, 1.1 if sluice.name == "cluster" else None)
+        part.measure(what, "MiB", large, f"after {row_count}:", small, 1.1 if sluice.name == "cluster" else None)
 
 
 def report_parts(arguments: argparse.Namespace) -> None:

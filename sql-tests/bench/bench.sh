@@ -3,7 +3,7 @@
 #
 #   bench.sh            everything; about half an hour on two cores at scale 1, without the build
 #
-#   tpch        the 22 queries of TPC-H over Parquet: Sluice embedded and as a cluster, DataFusion in one process, DuckDB
+#   tpch        the 22 queries over Parquet: Sluice embedded and as a cluster, DataFusion in one process, DuckDB
 #   cassandra   orders in three real nodes, loaded through Sluice: scan, join with Parquet, point read; beside the plain
 #               scylla driver (the limit) and Spark 3.5 with its Cassandra connector (the peer)
 #   memory      peak memory of the coordinator after a result of the whole lineitem, and after one five times as large
@@ -30,6 +30,8 @@ CLUSTER=$HERE/../cassandra/cluster.sh
 export SLUICE_CACHE_DIR=${SLUICE_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/sluice}
 export SLUICE_CASSANDRA_DIR=$SLUICE_CACHE_DIR/bench/cassandra
 export SLUICE_CASSANDRA_SUBNET=${BENCH_SUBNET:-127.0.2}
+# The source tree stays clean.
+export PYTHONDONTWRITEBYTECODE=1
 BENCH_DIR=$SLUICE_CACHE_DIR/bench
 RUN_DIR=$BENCH_DIR/run
 SPARK_JARS=$BENCH_DIR/spark-jars
@@ -98,6 +100,7 @@ build() {
   local release=${CARGO_TARGET_DIR:-$ROOT/target}/release
   SLUICE_BIN=$(absolute "${SLUICE_BIN:-$release/sluice}")
   PLAIN_DRIVER_BIN=$(absolute "${PLAIN_DRIVER_BIN:-$release/plain_driver}")
+  "$SLUICE_BIN" --version | grep sluice >/dev/null || fail "$SLUICE_BIN is not Sluice" "check SLUICE_BIN"
 }
 
 # The folder with TPC-H at scale $1 as Parquet, made once.
@@ -120,10 +123,15 @@ print(*(s.getsockname()[1] for s in sockets))' "$1"
 wait_for() {
   local name=$1 port=$2 pid=$3 executor_count=$4 waited_s=0 found
   while true; do
-    found=$(PGCONNECT_TIMEOUT=5 psql -XAtq -h 127.0.0.1 -p "$port" -U bench -d sluice -c 'SELECT count(*) FROM system.executors' 2>/dev/null || true)
-    if [ -n "$found" ] && [ "$found" -ge "$executor_count" ]; then return; fi
-    kill -0 "$pid" 2>/dev/null || { tail -n 20 "$RUN_DIR/$name.log" >&2; fail "the $name service ended" "its words are above"; }
-    [ "$waited_s" -lt "$START_TIMEOUT_S" ] || fail "the $name service had ${found:-no} executors after $START_TIMEOUT_S s" "its log: $RUN_DIR/$name.log"
+    found=$(PGCONNECT_TIMEOUT=5 psql -XAtq -h 127.0.0.1 -p "$port" -U bench -d sluice \
+      -c 'SELECT count(*) FROM system.executors' 2>/dev/null || true)
+    if [ "${found:-0}" -ge "$executor_count" ]; then return; fi
+    if ! kill -0 "$pid" 2>/dev/null; then
+      tail -n 20 "$RUN_DIR/$name.log" >&2
+      fail "the $name service ended" "its words are above"
+    fi
+    [ "$waited_s" -lt "$START_TIMEOUT_S" ] ||
+      fail "the $name service had ${found:-no} executors after $START_TIMEOUT_S s" "its log: $RUN_DIR/$name.log"
     sleep 1
     waited_s=$((waited_s + 1))
   done
@@ -144,8 +152,8 @@ start_services() {
   vcores=$((CORES / $#))
   [ "$vcores" -gt 0 ] || vcores=1
   for host in "$@"; do
-    start "executor-$index" "$SLUICE_BIN" executor --coordinator "127.0.0.1:${ports[6]}" --host "$host" --vcores "$vcores" \
-      --data-dir "$RUN_DIR/executor-$index" --grace-seconds 2
+    start "executor-$index" "$SLUICE_BIN" executor --data-dir "$RUN_DIR/executor-$index" --grace-seconds 2 \
+      --coordinator "127.0.0.1:${ports[6]}" --host "$host" --vcores "$vcores"
     index=$((index + 1))
   done
   wait_for embedded "${ports[0]}" "$EMBEDDED_PID" 1
@@ -175,11 +183,16 @@ find_java() {
 prepare_spark() {
   local java
   if [ "${BENCH_SPARK:-1}" = 0 ]; then SPARK=(--spark-skipped "BENCH_SPARK=0"); return; fi
-  if ! java=$(find_java) || ! "$java" --list-modules | grep -q '^jdk.compiler'; then SPARK=(--spark-skipped "no JDK 17"); return; fi
+  # It is run from its source, for which a JRE is not enough.
+  if ! java=$(find_java) || ! "$java" --list-modules | grep '^jdk.compiler' >/dev/null; then
+    SPARK=(--spark-skipped "no JDK 17")
+    return
+  fi
   if [ ! -f "$SPARK_JARS/.complete" ]; then
     if ! command -v mvn >/dev/null; then SPARK=(--spark-skipped "Maven (mvn) is not installed"); return; fi
     say "Getting Spark and its Cassandra connector by Maven (about 155 jars, 230 MB, once)"
-    if ! interruptibly mvn -B -f "$HERE/spark/pom.xml" dependency:copy-dependencies "-DoutputDirectory=$SPARK_JARS" >"$BENCH_DIR/maven.log" 2>&1; then
+    if ! interruptibly mvn -B -f "$HERE/spark/pom.xml" dependency:copy-dependencies "-DoutputDirectory=$SPARK_JARS" \
+      >"$BENCH_DIR/maven.log" 2>&1; then
       SPARK=(--spark-skipped "Maven could not get its jars")
       return
     fi
@@ -235,7 +248,8 @@ bench_memory() {
 main() {
   local part
   for part in ${PARTS//,/ }; do
-    [[ " tpch cassandra memory " == *" $part "* ]] || fail "there is no part '$part'" "parts are tpch, cassandra, memory"
+    [[ " tpch cassandra memory " == *" $part "* ]] ||
+      fail "there is no part '$part'" "parts are tpch, cassandra, memory"
   done
   mkdir -p "$BENCH_DIR"
   if command -v flock >/dev/null; then

@@ -39,7 +39,9 @@ class Sluice:
         self.connect()
 
     def connect(self) -> None:
-        self.connection = psycopg.connect(host="127.0.0.1", port=self.port, dbname="sluice", user="bench", autocommit=True)
+        self.connection = psycopg.connect(
+            host="127.0.0.1", port=self.port, dbname="sluice", user="bench", autocommit=True
+        )
         self.connection.execute(f"SET statement_timeout = '{QUERY_TIMEOUT_S}s'")
 
     def run(self, sql: str) -> list[tuple]:
@@ -64,7 +66,7 @@ class Sluice:
         return times
 
     def drain(self, sql: str) -> int:
-        """Reads rows and throws them away as they come, so that neither libpq nor Python keeps them; how many they were."""
+        """How many rows a query gives. They are thrown away as they come; neither libpq nor Python keeps them."""
         connection, count = self.connection.pgconn, 0
         connection.send_query(sql.encode())
         connection.set_chunked_rows_mode(CHUNK_ROWS)
@@ -134,16 +136,15 @@ class Spark:
 
     name = "spark"
 
-    def __init__(self, java: str, jars: Path, heap: str, contact_points: str, keyspace: str, data: Path, scratch: Path) -> None:
+    def __init__(self, java: list[str], contact_points: str, keyspace: str, data: Path, scratch: Path) -> None:
+        """`java` is the program with its memory and the jars."""
         here = Path(__file__).parent / "spark"
         self.log = scratch / "spark.log"
-        options = [f"-Xmx{heap}", f"@{here / 'jdk17.options'}", "-cp", f"{jars}/*"]
-        arguments = [contact_points, keyspace, data / "customer.parquet", scratch / "spark"]
+        words = [*java, f"@{here / 'jdk17.options'}", here / "SparkPeer.java"]
+        words += [contact_points, keyspace, data / "customer.parquet", scratch / "spark"]
+        pipe = subprocess.PIPE
         with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                [java, *options, here / "SparkPeer.java", *arguments],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
-            )
+            self.process = subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=log, text=True)
 
     def __enter__(self) -> "Spark":
         try:
@@ -166,7 +167,8 @@ class Spark:
             watchdog.cancel()
         if not line:
             errors = [line for line in self.log.read_text().splitlines() if "Exception" in line or "rror:" in line]
-            raise RuntimeError(f"it ended, or said nothing for {timeout_s} s: {errors[-1] if errors else 'no error in its log'}")
+            what = errors[-1] if errors else "no error in its log"
+            raise RuntimeError(f"it ended, or said nothing for {timeout_s} s: {what}")
         return json.loads(line)
 
     def ask(self, command: str) -> dict:

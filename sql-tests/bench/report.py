@@ -12,7 +12,7 @@ PARTS = ("tpch", "cassandra", "memory")
 
 
 class Part:
-    """The results of one part, written to a file at the end of a `with`. Failures and notes are told at once and kept."""
+    """The results of one part, written to a file at the end of a `with`. Failures and notes are told at once, too."""
 
     def __init__(self, name: str, settings: dict, output: Path) -> None:
         self.name, self.settings, self.output = name, settings, output
@@ -30,11 +30,27 @@ class Part:
         print(f"bench: {words}", flush=True)
         self.notes.append(words)
 
-    def measure(self, what: str, sluice: float | None, unit: str, peer: str = "", value: float | None = None, aim: float | None = None) -> None:
+    def measure(
+        self,
+        what: str,
+        unit: str,
+        sluice: float | None,
+        peer: str = "",
+        value: float | None = None,
+        aim: float | None = None,
+    ) -> None:
         """One line of the table. `aim` is the largest ratio of Sluice's value to the peer's that is good enough."""
         ratio = sluice / value if sluice is not None and value else None
         self.measures.append(
-            {"measure": what, "sluice": sluice, "unit": unit, "peer": peer, "peer_value": value, "ratio": ratio, "aim": aim}
+            {
+                "measure": what,
+                "unit": unit,
+                "sluice": sluice,
+                "peer": peer,
+                "peer_value": value,
+                "ratio": ratio,
+                "aim": aim,
+            }
         )
 
     def __enter__(self) -> "Part":
@@ -58,7 +74,20 @@ def one_line(error: Exception) -> str:
 
 def machine() -> dict:
     memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return {"cores": os.cpu_count(), "memory_gib": round(memory_bytes / 2**30), "system": platform.system(), "processor": platform.machine()}
+    return {
+        "cores": os.cpu_count(),
+        "memory_gib": round(memory_bytes / 2**30),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def is_met(measure: dict) -> str:
+    if measure["aim"] is None:
+        return "-"
+    if measure["ratio"] is None:
+        # Without a peer there is nothing to say; without Sluice there is.
+        return "no" if measure["sluice"] is None else "-"
+    return "yes" if measure["ratio"] <= measure["aim"] else "no"
 
 
 def row(measure: dict) -> list[str]:
@@ -68,10 +97,14 @@ def row(measure: dict) -> list[str]:
             return "failed" if name == "sluice" else "-"
         return f"{number:,.{3 if number < 10 else 1 if number < 1000 else 0}f} {measure['unit']}"
 
-    peer = f"{measure['peer']} {value('peer_value')}" if measure["peer"] else "-"
-    ratio, aim = measure["ratio"], measure["aim"]
-    met = "-" if aim is None or (ratio is None and measure["sluice"] is not None) else "yes" if ratio is not None and ratio <= aim else "no"
-    return [measure["measure"], value("sluice"), peer, f"{ratio:.2f}" if ratio else "-", f"<= {aim}" if aim else "-", met]
+    return [
+        measure["measure"],
+        value("sluice"),
+        f"{measure['peer']} {value('peer_value')}" if measure["peer"] else "-",
+        f"{measure['ratio']:.2f}" if measure["ratio"] else "-",
+        f"<= {measure['aim']}" if measure["aim"] else "-",
+        is_met(measure),
+    ]
 
 
 def table(parts: dict) -> str:
@@ -86,13 +119,22 @@ def table(parts: dict) -> str:
 def markdown(runs: dict[str, dict]) -> str:
     """`runs` gives for each part the run that it is taken from."""
     parts = {name: run["parts"][name] for name, run in runs.items()}
-    lines = ["# Sluice beside its peers", "", "Ratios are Sluice's value over the peer's, both from the same run; smaller is better.", "", table(parts), ""]
+    lines = [
+        "# Sluice beside its peers",
+        "",
+        "Ratios are Sluice's value over the peer's, both from the same run; smaller is better.",
+        "",
+        table(parts),
+        "",
+    ]
     for name, run in runs.items():
-        facts, part = run["machine"], parts[name]
-        versions = ", ".join(f"{key} {version}" for key, version in {**run["versions"], **part["versions"]}.items())
-        settings = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in part["settings"].items())
-        lines.append(f"- {name}, {run['date']}: {facts['cores']} cores, {facts['memory_gib']} GiB; {versions}; {settings}")
-        lines += [f"  - {words}" for words in part["notes"]] + [f"  - FAILED: {words}" for words in part["failures"]]
+        part = parts[name]
+        facts = [f"{run['machine']['cores']} cores, {run['machine']['memory_gib']} GiB, {run['machine']['system']}"]
+        facts += [f"{key} {version}" for key, version in {**run["versions"], **part["versions"]}.items()]
+        facts += [f"{key} {value}" for key, value in part["settings"].items()]
+        lines.append(f"- {name}, {run['date']}: {'; '.join(facts)}")
+        lines += [f"  - {words}" for words in part["notes"]]
+        lines += [f"  - FAILED: {words}" for words in part["failures"]]
     return "\n".join(lines) + "\n"
 
 

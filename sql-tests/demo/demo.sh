@@ -95,6 +95,8 @@ up() {
   start_service
   local options; mapfile -t options < <(variables)
   say "5. Loading into Cassandra through Sluice"
+  # COPY adds files to a folder; a second run must not add the events a second time.
+  rm -rf "$DEMO_DIR/events"
   psql_ "${options[@]}" -f "$HERE/load.sql"
   say "6. Raw events in Parquet, joined with campaigns and roll-ups in Cassandra"
   psql_ "${options[@]}" -f "$HERE/ask.sql"

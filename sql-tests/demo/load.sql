@@ -26,13 +26,13 @@ CREATE EXTERNAL TABLE IF NOT EXISTS events STORED AS PARQUET PARTITIONED BY (day
 \echo '   campaigns, and a roll-up of each campaign for each of the first 29 days, in Cassandra'
 CREATE TABLE IF NOT EXISTS cass.demo.campaigns (
   campaign_id bigint, name text, advertiser text, daily_budget decimal, PRIMARY KEY (campaign_id));
-INSERT INTO cass.demo.campaigns
+INSERT INTO cass.demo.campaigns (campaign_id, name, advertiser, daily_budget)
   SELECT n, 'Campaign ' || n, 'Advertiser ' || chr(cast(64 + (n + 4) / 5 AS int)), cast(50 + n % 7 * 25 AS decimal(10, 2))
   FROM generate_series(1, 50) AS t(n);
 CREATE TABLE IF NOT EXISTS cass.demo.campaign_daily (
   campaign_id bigint, day date, impressions bigint, clicks bigint, conversions bigint, spend decimal,
   PRIMARY KEY (campaign_id, day));
-INSERT INTO cass.demo.campaign_daily
+INSERT INTO cass.demo.campaign_daily (campaign_id, day, impressions, clicks, conversions, spend)
   SELECT campaign_id, cast(day AS date),
          count(*) FILTER (WHERE kind = 'impression'), count(*) FILTER (WHERE kind = 'click'),
          count(*) FILTER (WHERE kind = 'conversion'), sum(cost)

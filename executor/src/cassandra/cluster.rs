@@ -20,6 +20,8 @@ use super::options::CassandraOptions;
 
 /// How long a first connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a change of the schema may take: it goes through all nodes, one change after another.
+const DDL_TIMEOUT: Duration = Duration::from_secs(120);
 /// Prepared statements kept; when there are more, all are forgotten and prepared again as needed.
 const PREPARED_STATEMENTS: usize = 1_000;
 /// How long a table's size, as its nodes estimate it, is believed. Nodes renew theirs every five minutes.
@@ -99,6 +101,7 @@ impl CassandraCluster {
                 return Err(CassandraError::Connect { contact_points, reason });
             }
         };
+        check_local_dc(&options, &session.get_cluster_state())?;
         Ok(Self {
             options,
             session,
@@ -179,7 +182,12 @@ impl CassandraCluster {
     /// Runs a statement that changes the schema, and waits until all nodes agree on it.
     pub async fn execute_ddl(&self, cql: &str) -> Result<(), CassandraError> {
         let what = "a change of the schema";
-        self.session.query_unpaged(cql, ()).await.map_err(|error| CassandraError::from_execution(what, &error))?;
+        let mut statement = Statement::new(cql);
+        statement.set_request_timeout(Some(DDL_TIMEOUT));
+        self.session
+            .query_unpaged(statement, ())
+            .await
+            .map_err(|error| CassandraError::from_execution(what, &error))?;
         self.session
             .await_schema_agreement()
             .await
@@ -246,8 +254,22 @@ impl CassandraCluster {
                 sum.bytes = sum.bytes.saturating_add(mean.saturating_mul(count));
             }
         }
-        total
+        // A table that is all in memory yet is estimated at nothing.
+        total.filter(|size| size.bytes > 0)
     }
+}
+
+/// With a data centre that does not exist the driver would find nobody to ask.
+fn check_local_dc(options: &CassandraOptions, state: &ClusterState) -> Result<(), CassandraError> {
+    let Some(local_dc) = &options.local_dc else { return Ok(()) };
+    let mut known: Vec<&str> = state.get_nodes_info().iter().filter_map(|node| node.datacenter.as_deref()).collect();
+    known.sort_unstable();
+    known.dedup();
+    if known.is_empty() || known.contains(&local_dc.as_str()) {
+        return Ok(());
+    }
+    let reason = format!("local_dc '{local_dc}' is no data centre of the cluster, which has: {}", known.join(", "));
+    Err(CassandraError::Connect { contact_points: options.contact_points_text(), reason })
 }
 
 /// An identifier in CQL's quotes: case-sensitive and reserved names come through.

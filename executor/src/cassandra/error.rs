@@ -9,6 +9,10 @@ const TIMED_OUT: &str = "Cassandra timed out";
 const NOT_ENOUGH: &str = "not enough Cassandra replicas";
 const REFUSED: &str = "Cassandra refused";
 const NULL_KEY: &str = "null in primary key column";
+const BAD_VALUE: &str = "a value cannot be written to Cassandra's column";
+const UNDECODABLE: &str = "holds bytes that are no";
+const ACKNOWLEDGED: &str = "rows of this task were acknowledged";
+const SAFE_TO_REPEAT: &str = "running the statement again is safe: the same rows are written over themselves";
 
 /// One variant for each thing that a user can act on.
 #[derive(thiserror::Error)]
@@ -32,16 +36,16 @@ pub enum CassandraError {
     #[error("{REFUSED} {what}: {reason}")]
     Refused { what: String, reason: String },
     /// Rows that could not be written, with what is known of the others.
-    #[error("writing to {table} failed after {acknowledged_rows} rows of this task were acknowledged: {source}")]
+    #[error("writing to {table} failed after {acknowledged_rows} {ACKNOWLEDGED}: {source}")]
     Write { table: String, acknowledged_rows: u64, source: Box<CassandraError> },
     /// A key that is not there.
     #[error("{NULL_KEY} \"{column}\" of {table}, row {row}")]
     NullKey { table: String, column: String, row: u64 },
     /// A value that does not fit.
-    #[error("column \"{column}\": {reason}")]
+    #[error("{BAD_VALUE} \"{column}\": {reason}")]
     Value { column: String, reason: String },
     /// Bytes from a node that are not what their type says.
-    #[error("column \"{column}\" holds bytes that are no {cql_type}: {reason}")]
+    #[error("column \"{column}\" {UNDECODABLE} {cql_type}: {reason}")]
     Decode { column: String, cql_type: String, reason: String },
     /// A statement that cannot be expressed in CQL.
     #[error("{0}")]
@@ -83,10 +87,17 @@ impl CassandraError {
             (TIMED_OUT, "57014"),
             (NOT_ENOUGH, "53000"),
             (REFUSED, "42000"),
+            (BAD_VALUE, "22000"),
+            (UNDECODABLE, "XX001"),
         ]
         .into_iter()
         .find(|(words, _)| text.contains(words))
         .map(|(_, state)| state)
+    }
+
+    /// What the user can do about an error that reached us as text from a task.
+    pub fn hint_of_text(text: &str) -> Option<&'static str> {
+        text.contains(ACKNOWLEDGED).then_some(SAFE_TO_REPEAT)
     }
 
     /// What the user can do.
@@ -98,9 +109,7 @@ impl CassandraError {
                 Some("the nodes may be overloaded; a longer request_timeout_ms may help".to_owned())
             }
             Self::Unavailable { .. } => Some("start the nodes that are down, or choose a lower consistency".to_owned()),
-            Self::Write { .. } => {
-                Some("running the statement again is safe: the same rows are written over themselves".to_owned())
-            }
+            Self::Write { .. } => Some(SAFE_TO_REPEAT.to_owned()),
             _ => None,
         }
     }

@@ -182,7 +182,7 @@ impl Writer {
         let mut row_number = 0u64;
         let encoded = rows.map(move |batch| {
             let batch = batch?;
-            let rows = self.encode(&batch, targets, row_number)?;
+            let rows = self.encode(&batch, targets, row_number).map_err(|error| self.stopped_by(error))?;
             row_number += batch.num_rows() as u64;
             Ok::<_, DataFusionError>(futures::stream::iter(rows.into_iter().map(Ok::<_, DataFusionError>)))
         });
@@ -197,6 +197,15 @@ impl Writer {
             .try_collect::<()>()
             .await?;
         Ok(self.acknowledged.value() as u64)
+    }
+
+    /// The error with what is known of the rows before it.
+    fn stopped_by(&self, error: CassandraError) -> CassandraError {
+        CassandraError::Write {
+            table: self.spec.full_name(),
+            acknowledged_rows: self.acknowledged.value() as u64,
+            source: Box::new(error),
+        }
     }
 
     async fn targets(&self, cluster: &CassandraCluster) -> Result<Vec<Target>, CassandraError> {
@@ -264,11 +273,7 @@ impl Writer {
                 Err(error) => CassandraError::from_execution("while writing", &error),
             };
             if attempt >= ROW_ATTEMPTS || !error.is_transient() {
-                return Err(CassandraError::Write {
-                    table: self.spec.full_name(),
-                    acknowledged_rows: self.acknowledged.value() as u64,
-                    source: Box::new(error),
-                });
+                return Err(self.stopped_by(error));
             }
             self.retries.add(1);
             tokio::time::sleep(backoff).await;

@@ -110,6 +110,14 @@ fn restrict(pushdown: &mut Pushdown, used: &mut Vec<(usize, String)>, candidate:
 fn candidate(table: &Table, filter_index: usize, filter: &Expr) -> Option<Candidate> {
     let words = filter.to_string();
     match filter {
+        // DataFusion writes a short IN list so.
+        Expr::BinaryExpr(either) if either.op == Operator::Or => {
+            let left = candidate(table, filter_index, &either.left)?;
+            let right = candidate(table, filter_index, &either.right)?;
+            let is_list =
+                left.column == right.column && left.operator == Operator::Eq && right.operator == Operator::Eq;
+            is_list.then(|| Candidate { values: [left.values, right.values].concat(), words, ..left })
+        }
         Expr::BinaryExpr(binary) => {
             let (column, operator, literal) = match (binary.left.as_ref(), binary.right.as_ref()) {
                 (Expr::Column(column), Expr::Literal(literal, _)) => (column, binary.op, literal),

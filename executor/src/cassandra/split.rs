@@ -27,14 +27,19 @@ impl TokenRange {
 }
 
 /// The whole ring of a keyspace, in ranges that lie each within one set of replicas.
-pub fn ring(state: &ClusterState, keyspace: &str, table: &str) -> Vec<TokenRange> {
+///
+/// With a local data centre only its replicas count, where a range has any there.
+pub fn ring(state: &ClusterState, keyspace: &str, table: &str, local_dc: Option<&str>) -> Vec<TokenRange> {
     let mut tokens: Vec<Token> = state.replica_locator().ring().iter().map(|(token, _)| *token).collect();
     tokens.sort();
     tokens.dedup();
     let replicas_of = |token: Token| {
-        let mut replicas: Vec<String> = state
-            .get_token_endpoints(keyspace, table, token)
+        let holders = state.get_token_endpoints(keyspace, table, token);
+        let is_near = |dc: Option<&str>| local_dc.is_none() || dc == local_dc;
+        let any_near = holders.iter().any(|(node, _)| is_near(node.datacenter.as_deref()));
+        let mut replicas: Vec<String> = holders
             .into_iter()
+            .filter(|(node, _)| !any_near || is_near(node.datacenter.as_deref()))
             .map(|(node, _)| node.address.ip().to_string())
             .collect();
         replicas.sort();

@@ -62,7 +62,8 @@ impl CassandraTable {
         if spec.keys.is_some() {
             return vec![Vec::new()];
         }
-        let ring = split::ring(&self.cluster.state(), &self.keyspace, &self.name);
+        let ring =
+            split::ring(&self.cluster.state(), &self.keyspace, &self.name, self.cluster.options().local_dc.as_deref());
         let split_bytes = self.cluster.options().split_size_mb << 20;
         split::partitions(ring, spec.estimated_bytes, split_bytes, target_partitions)
     }

@@ -205,7 +205,17 @@ pub(super) fn check_location(location: &str) -> Result<()> {
         );
         return Err(DataFusionError::NotImplemented(words));
     }
-    if path.contains("://") || path.contains(['*', '?', '[']) || Path::new(path).exists() {
+    if path.contains("://") {
+        let words = format!("reading from {path} is not supported: files are read from the server's own disks");
+        return Err(DataFusionError::NotImplemented(words));
+    }
+    let is_empty_file = std::fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() == 0);
+    if is_empty_file && path.ends_with(".parquet") {
+        // DataFusion would take it for a table without rows and columns.
+        let (path, reason) = (path.to_owned(), "the file is empty".to_owned());
+        return Err(DataFusionError::External(Box::new(CatalogError::UnreadableFile { path, reason })));
+    }
+    if path.contains(['*', '?', '[']) || Path::new(path).exists() {
         return Ok(());
     }
     Err(DataFusionError::External(Box::new(CatalogError::NoSuchFile(path.to_owned()))))

@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 ///
 /// Start the service with `sluice serve`, then connect: psql -h localhost -p 5433
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(name = "sluice", version, max_term_width = 100)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -49,7 +49,7 @@ pub struct ServiceArgs {
     /// Port for Arrow Flight SQL [default: 50051]
     #[arg(long, env = "SLUICE_FLIGHT_PORT", value_name = "N")]
     pub flight_port: Option<u16>,
-    /// Port for the web page and metrics [default: 8080]
+    /// Port for the web page [default: 8080]
     #[arg(long, env = "SLUICE_HTTP_PORT", value_name = "N")]
     pub http_port: Option<u16>,
     /// Memory for queries in this process, such as 4GB [default: half of the machine's]
@@ -62,7 +62,7 @@ pub struct ServiceArgs {
     #[arg(long, env = "SLUICE_GRACE_SECONDS", value_name = "N")]
     pub grace_seconds: Option<u64>,
     /// Listen on addresses that others can reach although nobody is asked for a password
-    #[arg(long, env = "SLUICE_INSECURE")]
+    #[arg(long, env = "SLUICE_INSECURE", value_parser = clap::builder::BoolishValueParser::new())]
     pub insecure: bool,
 }
 
@@ -95,14 +95,17 @@ pub struct CoordinatorArgs {
 }
 
 /// Flags of `sluice executor`.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct ExecutorArgs {
-    /// The coordinator's scheduler, as HOST:PORT
-    #[arg(long, env = "SLUICE_COORDINATOR", value_name = "HOST:PORT", default_value = "127.0.0.1:50050")]
-    pub coordinator: String,
-    /// Name or address of this machine; Cassandra nodes of the same name count as local
-    #[arg(long, env = "SLUICE_HOST", value_name = "HOST", default_value = "127.0.0.1")]
-    pub host: String,
+    /// TOML file with any of these settings [default: ./sluice.toml if it is there]
+    #[arg(long, env = "SLUICE_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The coordinator's scheduler [default: 127.0.0.1:50050]
+    #[arg(long, env = "SLUICE_COORDINATOR", value_name = "HOST:PORT")]
+    pub coordinator: Option<String>,
+    /// Name or address of this machine; the Cassandra node of the same address counts as local [default: 127.0.0.1]
+    #[arg(long, env = "SLUICE_HOST", value_name = "HOST")]
+    pub host: Option<String>,
     /// Address to listen on [default: the host if it is an address, else 127.0.0.1]
     #[arg(long, env = "SLUICE_BIND", value_name = "ADDRESS")]
     pub bind: Option<IpAddr>,
@@ -115,11 +118,11 @@ pub struct ExecutorArgs {
     /// Memory for tasks, such as 4GB [default: half of the machine's]
     #[arg(long, env = "SLUICE_MEMORY", value_name = "SIZE")]
     pub memory: Option<String>,
-    /// Seconds that running tasks get to end on shutdown
-    #[arg(long, env = "SLUICE_GRACE_SECONDS", value_name = "N", default_value_t = 30)]
-    pub grace_seconds: u64,
+    /// Seconds that running tasks get to end on shutdown [default: 30]
+    #[arg(long, env = "SLUICE_GRACE_SECONDS", value_name = "N")]
+    pub grace_seconds: Option<u64>,
     /// Listen on an address that others can reach although peers are not authenticated
-    #[arg(long, env = "SLUICE_INSECURE")]
+    #[arg(long, env = "SLUICE_INSECURE", value_parser = clap::builder::BoolishValueParser::new())]
     pub insecure: bool,
 }
 

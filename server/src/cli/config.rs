@@ -5,12 +5,16 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use sluice_executor::cassandra::CassandraOptions;
 use sluice_planner::catalog::{CatalogDefinition, TableDefinition};
 
-use super::args::ServiceArgs;
+use super::args::{ExecutorArgs, ServiceArgs};
 
 /// The file that is read when none is named.
 const DEFAULT_FILE: &str = "sluice.toml";
+
+/// Where an executor looks for its coordinator when nothing else is said.
+const DEFAULT_COORDINATOR: &str = "127.0.0.1:50050";
 
 /// What the file may say; every key has a default.
 #[derive(Debug, Default, Deserialize)]
@@ -23,18 +27,63 @@ pub struct FileConfig {
     pub http_port: Option<u16>,
     pub scheduler_port: Option<u16>,
     pub external_host: Option<String>,
-    pub memory: Option<String>,
+    pub memory: Option<MemorySize>,
     pub executors: Option<usize>,
     pub vcores: Option<usize>,
     pub max_connections: Option<usize>,
     pub grace_seconds: Option<u64>,
     pub insecure: Option<bool>,
+    /// For `sluice executor`: where the coordinator's scheduler listens.
+    pub coordinator: Option<String>,
+    /// For `sluice executor`: the name or address of its machine.
+    pub host: Option<String>,
     /// `[catalogs.NAME]` with `connector` and `[catalogs.NAME.options]`.
     #[serde(default)]
-    pub catalogs: BTreeMap<String, CatalogDefinition>,
+    pub catalogs: BTreeMap<String, FileCatalog>,
     /// `[tables.NAME]` with `location`: Parquet files as `sluice.public.NAME`.
     #[serde(default)]
     pub tables: BTreeMap<String, FileTable>,
+}
+
+/// Bytes, written as a number with a unit.
+#[derive(Debug, Clone, Copy)]
+pub struct MemorySize(pub u64);
+
+impl<'de> Deserialize<'de> for MemorySize {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        memory(Some(&text)).map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+/// A connection to another system, with the places of its options in the file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileCatalog {
+    /// The connector's name: `cassandra`.
+    pub connector: String,
+    /// The connector's options; may hold a password.
+    #[serde(default)]
+    pub options: BTreeMap<String, toml::Spanned<String>>,
+}
+
+impl FileCatalog {
+    /// The first option that does not exist or has a value that cannot be used, and the place of its value.
+    fn first_bad_option(&self) -> Option<(usize, String)> {
+        self.options.iter().find_map(|(name, value)| {
+            let one = BTreeMap::from([(name.clone(), value.get_ref().clone())]);
+            let error = CassandraOptions::from_map(&one).err()?;
+            let hint = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+            Some((value.span().start, format!("{error}{hint}")))
+        })
+    }
+}
+
+impl From<FileCatalog> for CatalogDefinition {
+    fn from(catalog: FileCatalog) -> Self {
+        let options = catalog.options.into_iter().map(|(name, value)| (name, value.into_inner())).collect();
+        Self { connector: catalog.connector, options }
+    }
 }
 
 /// An external table of the file.
@@ -86,7 +135,14 @@ impl FileConfig {
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        toml::from_str(text).map_err(|error| error.to_string().trim().to_owned())
+        let file: Self = toml::from_str(text).map_err(|error| error.to_string().trim().to_owned())?;
+        for (name, catalog) in &file.catalogs {
+            if let Some((place, error)) = catalog.first_bad_option() {
+                let line = text.get(..place).unwrap_or_default().matches('\n').count() + 1;
+                return Err(format!("line {line}, catalog \"{name}\": {error}"));
+            }
+        }
+        Ok(file)
     }
 }
 
@@ -108,14 +164,62 @@ impl ServiceConfig {
             http_port: args.http_port.or(file.http_port).unwrap_or(8080),
             scheduler_port: file.scheduler_port.unwrap_or(50050),
             external_host: file.external_host,
-            memory_bytes: memory(args.memory.as_deref().or(file.memory.as_deref()))?,
+            memory_bytes: memory_of(args.memory.as_deref(), file.memory)?,
             executors: file.executors,
             vcores: file.vcores,
             max_connections: args.max_connections.or(file.max_connections).unwrap_or(500),
             grace_seconds: args.grace_seconds.or(file.grace_seconds).unwrap_or(30),
-            catalogs: file.catalogs.into_iter().collect(),
+            catalogs: file.catalogs.into_iter().map(|(name, catalog)| (name, catalog.into())).collect(),
             tables: file.tables.into_iter().map(|(name, table)| table_definition(name, &table)).collect(),
         })
+    }
+}
+
+/// What an executor runs with, after flags, environment, file and defaults.
+#[derive(Debug)]
+pub struct ExecutorConfig {
+    pub coordinator: String,
+    pub host: String,
+    pub bind: IpAddr,
+    pub data_dir: PathBuf,
+    pub vcores: usize,
+    pub memory_bytes: u64,
+    pub grace_seconds: u64,
+}
+
+impl ExecutorConfig {
+    /// Puts the sources together as for a service; what a coordinator alone needs is passed over.
+    pub fn resolve(args: &ExecutorArgs) -> Result<Self, String> {
+        let file = FileConfig::read(args.config.as_deref())?;
+        let host = args.host.clone().or(file.host).unwrap_or_else(|| Ipv4Addr::LOCALHOST.to_string());
+        let default_bind = host.parse::<IpAddr>().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let bind = args.bind.or(file.bind).unwrap_or(default_bind);
+        check_bind(bind, args.insecure || file.insecure.unwrap_or(false))?;
+        let data_dir = match args.data_dir.clone().or(file.data_dir) {
+            Some(dir) => dir,
+            None => default_data_dir()?,
+        };
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Self {
+            coordinator: args
+                .coordinator
+                .clone()
+                .or(file.coordinator)
+                .unwrap_or_else(|| DEFAULT_COORDINATOR.to_owned()),
+            host,
+            bind,
+            data_dir,
+            vcores: args.vcores.or(file.vcores).unwrap_or(cores).max(1),
+            memory_bytes: memory_of(args.memory.as_deref(), file.memory)?,
+            grace_seconds: args.grace_seconds.or(file.grace_seconds).unwrap_or(30),
+        })
+    }
+}
+
+fn memory_of(flag: Option<&str>, file: Option<MemorySize>) -> Result<u64, String> {
+    match (flag, file) {
+        (None, Some(size)) => Ok(size.0),
+        (flag, _) => memory(flag),
     }
 }
 
@@ -193,6 +297,27 @@ mod tests {
     fn a_bad_value_is_an_error_with_its_line() {
         let error = FileConfig::parse("\n\npg_port = \"many\"\n").expect_err("is no port");
         assert!(error.contains("line 3"), "{error}");
+    }
+
+    #[test]
+    fn a_bad_option_or_size_is_an_error_with_its_line() {
+        let text =
+            "pg_port = 1\n[catalogs.cass]\nconnector = \"cassandra\"\n[catalogs.cass.options]\ncontact_pints = \"a\"\n";
+        let error = FileConfig::parse(text).expect_err("is unknown");
+        assert!(error.contains("line 5") && error.contains("did you mean \"contact_points\""), "{error}");
+        let error = FileConfig::parse("\nmemory = \"much\"\n").expect_err("is no size");
+        assert!(error.contains("line 2") && error.contains("much"), "{error}");
+    }
+
+    #[test]
+    fn an_executor_reads_the_same_file() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("sluice.toml");
+        std::fs::write(&path, "pg_port = 1\ncoordinator = \"127.0.0.1:9\"\nvcores = 7\nmemory = \"1GB\"\n")
+            .expect("is written");
+        let args = ExecutorArgs { config: Some(path), vcores: Some(2), ..ExecutorArgs::default() };
+        let config = ExecutorConfig::resolve(&args).expect("is right");
+        assert_eq!((config.coordinator.as_str(), config.vcores, config.memory_bytes), ("127.0.0.1:9", 2, 1 << 30));
     }
 
     #[test]

@@ -18,17 +18,24 @@ use clap::Parser;
 
 use args::{Cli, Command};
 
+/// Embedded executors share a folder, so that all but one of them find a job's files removed already.
+const DEFAULT_LOG: &str = "warn,sluice_server=info,ballista_scheduler::state::executor_manager=error";
+
 /// Runs the command line; the exit code is 0 on success, 1 on a failure, 2 on wrong usage.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
     tracing_subscriber::fmt()
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_env("SLUICE_LOG")
-                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,sluice_server=info")),
+                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(DEFAULT_LOG)),
         )
         .with_writer(std::io::stderr)
         .init();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .thread_stack_size(crate::engine::THREAD_STACK_BYTES)
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return failed(&format!("cannot start: {error}")),
     };

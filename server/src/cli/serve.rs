@@ -1,6 +1,6 @@
 //! The roles of the service, from start to a drained stop.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::args::{CoordinatorArgs, ExecutorArgs, ServeArgs};
-use super::config::{ServiceConfig, check_bind, default_data_dir, memory};
+use super::config::{ExecutorConfig, ServiceConfig};
 use crate::engine::{Cluster, Engine, EngineOptions};
 use crate::flight::FlightOptions;
 use crate::pg::PgOptions;
@@ -102,20 +102,14 @@ async fn service<E: std::fmt::Display>(name: &'static str, running: impl Future<
 
 /// `sluice executor`: joins, and joins again when the coordinator was away.
 pub async fn executor(args: ExecutorArgs) -> Result<(), String> {
-    let host_address = args.host.parse::<IpAddr>().ok();
-    let bind = args.bind.or(host_address).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-    check_bind(bind, args.insecure)?;
-    let data_dir = match args.data_dir {
-        Some(dir) => dir,
-        None => default_data_dir()?,
-    };
+    let config = ExecutorConfig::resolve(&args)?;
     let options = ExecutorOptions {
-        coordinator: args.coordinator.clone(),
-        bind,
-        host: args.host.clone(),
-        vcores: args.vcores.unwrap_or_else(cores).max(1),
-        memory_bytes: memory(args.memory.as_deref())?,
-        work_dir: data_dir.join(format!("executor-{}", std::process::id())),
+        coordinator: config.coordinator,
+        bind: config.bind,
+        host: config.host,
+        vcores: config.vcores,
+        memory_bytes: config.memory_bytes,
+        work_dir: config.data_dir.join(format!("executor-{}", std::process::id())),
     };
     let mut signal = Box::pin(stop_signal());
     let mut told = false;
@@ -135,8 +129,8 @@ pub async fn executor(args: ExecutorArgs) -> Result<(), String> {
                     }
                     result = &mut signal => {
                         result?;
-                        println!("Shutting down: running tasks get {} s", args.grace_seconds);
-                        running.stop(Duration::from_secs(args.grace_seconds)).await;
+                        println!("Shutting down: running tasks get {} s", config.grace_seconds);
+                        running.stop(Duration::from_secs(config.grace_seconds)).await;
                         break;
                     }
                 }

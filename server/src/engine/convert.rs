@@ -15,7 +15,8 @@ use super::error::{EngineError, SqlState};
 
 impl From<ParseError> for EngineError {
     fn from(error: ParseError) -> Self {
-        let converted = Self::new(SqlState::SYNTAX_ERROR, error.message);
+        let state = if error.is_too_complex { SqlState::TOO_COMPLEX } else { SqlState::SYNTAX_ERROR };
+        let converted = Self::new(state, error.message);
         match error.offset {
             Some(offset) => converted.at(offset + 1),
             None => converted,
@@ -125,6 +126,9 @@ fn job_failure(reason: &str) -> EngineError {
         SqlState::SYSTEM_ERROR
     };
     let error = EngineError::new(state, core);
+    if let Some(hint) = CassandraError::hint_of_text(&error.message) {
+        return error.with_hint(hint);
+    }
     if state == SqlState::OUT_OF_MEMORY {
         return error.with_hint("give executors more memory, or make the query's hash tables smaller");
     }
@@ -221,6 +225,7 @@ fn datafusion_error(error: &DataFusionError) -> EngineError {
         DataFusionError::Plan(_) | DataFusionError::Configuration(_) => plan_error(text),
         DataFusionError::Execution(_) => execution_error(text),
         DataFusionError::ExecutionJoin(_) => EngineError::new(SqlState::INTERNAL, format!("a task panicked: {text}")),
+        _ if text.contains("No suitable object store found") => no_object_store(),
         _ => EngineError::new(SqlState::INTERNAL, text),
     };
     if let Some(diagnostic) = error.diagnostic() {
@@ -229,6 +234,12 @@ fn datafusion_error(error: &DataFusionError) -> EngineError {
         }
     }
     converted
+}
+
+/// Names of files that only a store of objects could hold.
+fn no_object_store() -> EngineError {
+    EngineError::not_supported("reading from s3://, https:// and other stores")
+        .with_hint("files are read from the server's own disks")
 }
 
 fn find_in_chain<'a, E: Error + 'static>(error: &'a DataFusionError) -> Option<&'a E> {

@@ -110,7 +110,7 @@ pub(super) async fn execute(
                 let definition = TableDefinition::View { sql: statement.text.clone() };
                 create_local(session, &name, definition, view.if_not_exists, view.or_replace).await?;
             }
-            SqlStatement::CreateTable(create) => return create_table(session, create, record).await,
+            SqlStatement::CreateTable(create) => return create_table(session, statement, create, record).await,
             SqlStatement::CreateSchema { schema_name, if_not_exists, with, .. } => {
                 create_schema(session, schema_name, *if_not_exists, with.as_deref().unwrap_or_default()).await?;
             }
@@ -180,6 +180,7 @@ fn option_text(value: &Expr) -> String {
 
 async fn create_table(
     session: &Arc<Session>,
+    statement: &Statement,
     create: &CreateTable,
     record: &Arc<QueryRecord>,
 ) -> Result<QueryResult, EngineError> {
@@ -210,17 +211,17 @@ async fn create_table(
     }
     let query = match &create.query {
         Some(query) => {
-            let statement = DfStatement::Statement(Box::new(SqlStatement::Query(query.clone())));
-            Some(session.plan(&statement).await?)
+            let query = DfStatement::Statement(Box::new(SqlStatement::Query(query.clone())));
+            Some(session.plan(statement, &query).await?)
         }
         None => None,
     };
     let schema = match &query {
         Some(plan) => plan.schema().as_arrow().clone(),
-        None => columns_of(session, create).await?,
+        None => columns_of(session, statement, create).await?,
     };
-    let statement = cql::create_table_cql(&name.schema, &name.table, &schema, &options)?;
-    cluster.execute_ddl(&statement).await?;
+    let cql = cql::create_table_cql(&name.schema, &name.table, &schema, &options)?;
+    cluster.execute_ddl(&cql).await?;
     let Some(query) = query else { return Ok(command(tag)) };
     let written = write_query(session, &name, query, record).await;
     match written {
@@ -279,14 +280,15 @@ fn declared_key(create: &CreateTable) -> Option<String> {
 }
 
 /// The Arrow types of declared columns, as DataFusion reads SQL types.
-async fn columns_of(session: &Session, create: &CreateTable) -> Result<Schema, EngineError> {
+async fn columns_of(session: &Session, statement: &Statement, create: &CreateTable) -> Result<Schema, EngineError> {
     let mut bare = create.clone();
     bare.table_options = CreateTableOptions::None;
     bare.constraints.clear();
     for column in &mut bare.columns {
         column.options.clear();
     }
-    let plan = session.plan(&DfStatement::Statement(Box::new(SqlStatement::CreateTable(bare)))).await?;
+    let bare = DfStatement::Statement(Box::new(SqlStatement::CreateTable(bare)));
+    let plan = session.plan(statement, &bare).await?;
     match plan {
         LogicalPlan::Ddl(datafusion::logical_expr::DdlStatement::CreateMemoryTable(table)) => {
             Ok(table.input.schema().as_arrow().clone())

@@ -34,7 +34,7 @@ pub(super) async fn execute(
     if ddl::is_ours(sql) {
         return Err(EngineError::not_supported(format!("EXPLAIN {}", statement.tag)));
     }
-    let plan = session.plan(sql).await?;
+    let plan = session.plan(statement, sql).await?;
     let report = if analyze { analyzed(session, &plan, record).await? } else { planned(session, &plan).await? };
     record.ended(None);
     let mut lines = Vec::new();
@@ -125,6 +125,7 @@ impl Report {
         match self.placement {
             Placement::Server => lines.push("One task in the server, without an exchange".to_owned()),
             Placement::OneTask => lines.push("One task on an executor, without an exchange".to_owned()),
+            Placement::Stages if self.stages.len() == 1 => lines.push("1 stage on the executors".to_owned()),
             Placement::Stages => lines.push(format!("{} stages on the executors", self.stages.len())),
         }
         let last = self.stages.last().map(|stage| stage.stage_id);

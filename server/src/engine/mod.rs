@@ -10,6 +10,7 @@
 //! - [`settings`]: a session's settings
 //! - [`session`]: a statement's way from text to result
 //! - [`ddl`]: statements that create and drop
+//! - [`insert`]: columns of a Cassandra table by name
 //! - [`run`]: where a query runs
 //! - [`result`]: how its rows come back from executors
 //! - [`query`]: watching, cancelling and reading queries
@@ -20,6 +21,7 @@ mod convert;
 mod ddl;
 mod error;
 mod explain;
+mod insert;
 mod query;
 mod result;
 mod run;
@@ -53,6 +55,9 @@ pub use session::{Notice, Prepared, Protocol, Session, SessionOptions, TableInfo
 pub use sluice_planner::statement::{Statement, StatementKind};
 
 use query::QueryList;
+
+/// Room for the deepest expression that is still parsed, in a debug build too. The system gives memory only to what is used.
+pub const THREAD_STACK_BYTES: usize = 128 << 20;
 
 /// Where the tasks run.
 #[derive(Debug, Clone)]
@@ -138,10 +143,13 @@ impl Engine {
         let catalogs = CatalogStore::open(options.data_dir.join("catalog.json"), options.catalogs, options.tables)?;
 
         // The server's own small tasks get a quarter; embedded executors share the rest.
-        let server_bytes = options.memory_bytes / 4;
+        let embedded = matches!(options.cluster, Cluster::Embedded { .. });
+        let server_bytes = if embedded { options.memory_bytes / 4 } else { options.memory_bytes };
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(FairSpillPool::new(server_bytes as usize)))
             .with_temp_file_path(&work_dir)
+            // New files of a folder are seen at once; what was read of the old ones stays known.
+            .with_object_list_cache_limit(0)
             .build_arc()?;
         let server_state = base_state(server_session_config(), &catalogs, &runtime);
         let cluster_state = base_state(shared_settings(cluster_session_config()), &catalogs, &runtime);
@@ -172,7 +180,6 @@ impl Engine {
         .await?;
 
         let mut executors = Vec::new();
-        let embedded = matches!(options.cluster, Cluster::Embedded { .. });
         if let Cluster::Embedded { executor_count, vcores } = options.cluster {
             let each_bytes = (options.memory_bytes - server_bytes) / executor_count.max(1) as u64;
             for _ in 0..executor_count {
@@ -191,6 +198,7 @@ impl Engine {
         }
         let task_runtime = tokio::runtime::Builder::new_multi_thread()
             .thread_name("sluice-task")
+            .thread_stack_size(THREAD_STACK_BYTES)
             .enable_all()
             .build()
             .map_err(|error| EngineError::new(SqlState::SYSTEM_ERROR, error.to_string()))?;

@@ -1,22 +1,27 @@
 //! Where a query runs, and how its rows come back.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use ballista_core::JobId;
+use ballista_core::registry::BallistaFunctionRegistry;
 use ballista_core::serde::scheduler::PartitionLocation;
 use datafusion::arrow::array::{Array, UInt64Array};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::datasource::sink::DataSinkExec;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{DdlStatement, LogicalPlan};
+use datafusion::physical_expr::ScalarFunctionExpr;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::placeholder_row::PlaceholderRowExec;
 use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionContext;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use sluice_executor::cassandra::CassandraScanExec;
+use sluice_executor::functions::function_registry;
 use sluice_planner::size::input_size;
 use sluice_scheduler::cluster::ClusterError;
 use tokio::sync::mpsc;
@@ -34,6 +39,9 @@ const BATCHES_IN_FLIGHT: usize = 2;
 const MOST_STARTS: usize = 3;
 /// Partitions of an exchange when no executor has registered yet.
 const LEAST_PARTITIONS: usize = 2;
+
+/// Functions that plans sent to executors may call.
+static EXECUTOR_FUNCTIONS: LazyLock<BallistaFunctionRegistry> = LazyLock::new(function_registry);
 
 /// A plan and where it is to run.
 pub(super) struct Placed {
@@ -61,12 +69,12 @@ pub(super) async fn execute(
         }
         LogicalPlan::Ddl(ddl) => Err(EngineError::not_supported(ddl.name())),
         LogicalPlan::Statement(datafusion::logical_expr::Statement::Execute(_)) => {
-            let frame = session.context().execute_logical_plan(plan).await?;
+            let frame = session.context().execute_logical_plan(plan).boxed().await?;
             let inner = frame.into_unoptimized_plan();
             Ok(QueryResult::Rows(stream(session, &inner, record).await?))
         }
         LogicalPlan::Statement(datafusion::logical_expr::Statement::Prepare(_)) => {
-            session.context().execute_logical_plan(plan).await?;
+            session.context().execute_logical_plan(plan).boxed().await?;
             Ok(command(tag))
         }
         LogicalPlan::Statement(other) => Err(EngineError::not_supported(other.name())),
@@ -75,12 +83,22 @@ pub(super) async fn execute(
 }
 
 /// Runs a plan that writes, and returns how many rows it wrote.
+///
+/// Files are written by this process, which reads the rows from wherever they are made: a sink that
+/// ran as a task could be run again after its executor was lost, and leave its rows twice.
 pub(super) async fn run_to_count(
     session: &Arc<Session>,
     plan: &LogicalPlan,
     record: &Arc<QueryRecord>,
 ) -> Result<u64, EngineError> {
-    let mut rows = stream(session, plan, record).await?;
+    let placed = place(session, plan).await?;
+    let node = placed.plan.clone();
+    if let Some(files) = node.downcast_ref::<DataSinkExec>() {
+        let context = placed.context.task_ctx();
+        let rows = start(session, Placed { plan: files.input().clone(), ..placed }, record).await?;
+        return Ok(files.sink().write_all(rows, &context).await?);
+    }
+    let mut rows = start(session, placed, record).await?;
     let mut total = 0u64;
     while let Some(batch) = rows.next().await {
         let batch = batch?;
@@ -107,7 +125,7 @@ pub(super) async fn stream(
 /// query that turns out to be large costs a second planning, which is nothing beside running it.
 pub(super) async fn place(session: &Arc<Session>, plan: &LogicalPlan) -> Result<Placed, EngineError> {
     let engine = session.engine();
-    let server_plan = session.context().state().create_physical_plan(plan).await?;
+    let server_plan = session.context().state().create_physical_plan(plan).boxed().await?;
     let size = input_size(&server_plan);
     let small = size.bytes.is_some_and(|bytes| bytes <= session.setting_number("sluice.single_task_max_bytes"));
     if needs_this_process(&server_plan) || (small && (engine.embedded || !size.reads_files)) {
@@ -121,7 +139,7 @@ pub(super) async fn place(session: &Arc<Session>, plan: &LogicalPlan) -> Result<
     config.options_mut().catalog.default_schema = own.options().catalog.default_schema.clone();
     config.options_mut().execution.time_zone = own.options().execution.time_zone.clone();
     let context = context_over(&engine.cluster_state, session.id(), config);
-    let cluster_plan = context.state().create_physical_plan(plan).await?;
+    let cluster_plan = context.state().create_physical_plan(plan).boxed().await?;
     let placement = if small { Placement::OneTask } else { Placement::Stages };
     Ok(Placed { placement, plan: cluster_plan, context })
 }
@@ -133,10 +151,10 @@ async fn target_partitions(session: &Session) -> usize {
     }
 }
 
-/// Whether a plan reads what only this process has (system tables) or has an operator that cannot
-/// be sent to executors.
+/// Whether a plan reads what only this process has (system tables), or has an operator or calls a
+/// function that executors do not know.
 fn needs_this_process(plan: &Arc<dyn ExecutionPlan>) -> bool {
-    if plan.is::<RecursiveQueryExec>() {
+    if plan.is::<RecursiveQueryExec>() || calls_what_executors_lack(plan) {
         return true;
     }
     if plan.is::<CassandraScanExec>() {
@@ -151,6 +169,19 @@ fn needs_this_process(plan: &Arc<dyn ExecutionPlan>) -> bool {
         return !known;
     }
     children.into_iter().any(needs_this_process)
+}
+
+fn calls_what_executors_lack(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    let mut lacking = false;
+    let walked = plan.apply_expressions(&mut |expression| {
+        expression.apply(|node| {
+            lacking |= node
+                .downcast_ref::<ScalarFunctionExpr>()
+                .is_some_and(|call| !EXECUTOR_FUNCTIONS.scalar_functions.contains_key(call.fun().name()));
+            Ok(if lacking { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+        })
+    });
+    lacking || walked.is_err()
 }
 
 /// Starts a placed plan.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::CatalogProviderList;
+use datafusion::catalog::information_schema::{INFORMATION_SCHEMA, INFORMATION_SCHEMA_TABLES};
 use datafusion::common::ParamValues;
 use datafusion::common::metadata::ScalarAndMetadata;
 use datafusion::execution::SendableRecordBatchStream;
@@ -16,6 +17,8 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::Statement as DfStatement;
+use datafusion::sql::sqlparser::tokenizer::Location;
+use futures::FutureExt;
 use sluice_planner::catalog::{DEFAULT_CATALOG, DEFAULT_SCHEMA};
 use sluice_planner::statement::{self, Show, Statement, StatementKind};
 use sluice_planner::suggest::nearest;
@@ -23,7 +26,7 @@ use sluice_planner::suggest::nearest;
 use super::error::{EngineError, SqlState};
 use super::query::{QueryHandle, QueryRecord, QueryResult, StopReason};
 use super::settings::{Settings, Target};
-use super::{Engine, context_over, ddl, explain, run};
+use super::{Engine, context_over, ddl, explain, insert, run};
 use crate::pgcatalog;
 
 /// Statements prepared with SQL's PREPARE that one session may hold.
@@ -158,6 +161,7 @@ impl Session {
         {
             self.use_catalog(name, None)?;
         }
+        self.follow_settings();
         Ok(())
     }
 
@@ -219,22 +223,9 @@ impl Session {
         statement: Statement,
         parameter_types: &[Option<DataType>],
     ) -> Result<Arc<Prepared>, EngineError> {
-        let offset = statement.offset;
-        self.prepare_inner(statement, parameter_types).await.map_err(|error| match error.position {
-            // Positions within the statement become positions in the whole text.
-            Some(position) if error.state != SqlState::SYNTAX_ERROR => error.at(position + offset),
-            _ => error,
-        })
-    }
-
-    async fn prepare_inner(
-        &self,
-        statement: Statement,
-        parameter_types: &[Option<DataType>],
-    ) -> Result<Arc<Prepared>, EngineError> {
         let (plan, schema, returns_rows, types) = match &statement.kind {
             StatementKind::Sql(sql) if !ddl::is_ours(sql) => {
-                let plan = self.plan(sql).await?;
+                let plan = self.plan(&statement, sql).await?;
                 let types = parameter_types_of(&plan, parameter_types)?;
                 let (schema, returns_rows) = result_schema(&plan, &types)?;
                 (Some(plan), schema, returns_rows, types)
@@ -243,7 +234,7 @@ impl Session {
                 if let StatementKind::Sql(sql) = &inner.kind
                     && !ddl::is_ours(sql)
                 {
-                    self.plan(sql).await?;
+                    self.plan(inner, sql).await?;
                 }
                 (None, explain::schema(), true, Vec::new())
             }
@@ -313,17 +304,17 @@ impl Session {
             StatementKind::Sql(sql) => {
                 self.engine.queries.add(record.clone());
                 if ddl::is_ours(sql) {
-                    return ddl::execute(self, statement, sql, record).await;
+                    return ddl::execute(self, statement, sql, record).boxed().await;
                 }
                 let Some(plan) = prepared.plan.clone() else {
                     return Err(EngineError::new(SqlState::INTERNAL, "a statement without a plan"));
                 };
                 let plan = bind(plan, &prepared.parameter_types, parameters)?;
-                run::execute(self, plan, statement.tag, record).await
+                run::execute(self, plan, statement.tag, record).boxed().await
             }
             StatementKind::Explain { analyze, verbose, format, statement: inner } => {
                 self.engine.queries.add(record.clone());
-                explain::execute(self, inner, *analyze, *verbose, *format, record).await
+                explain::execute(self, inner, *analyze, *verbose, *format, record).boxed().await
             }
             StatementKind::Show(show) => self.show(show),
             StatementKind::ShowSetting(name) => self.show_setting(name),
@@ -334,13 +325,14 @@ impl Session {
     async fn execute_session_statement(&self, kind: &StatementKind, tag: &str) -> Result<QueryResult, EngineError> {
         match kind {
             StatementKind::Set { name, value: Some(value) } => self.set_setting(name, value)?,
-            StatementKind::Set { name, value: None } => match self.with_settings(|s| s.reset(name)) {
-                Ok(()) => {}
-                Err(_) if name.starts_with("datafusion.") => self.reset_override(name)?,
-                Err(error) => return Err(error),
-            },
-            StatementKind::Reset(Some(name)) if name.starts_with("datafusion.") => self.reset_override(name)?,
-            StatementKind::Reset(Some(name)) => self.with_settings(|s| s.reset(name))?,
+            StatementKind::Set { name, value: None } | StatementKind::Reset(Some(name)) => {
+                if name.starts_with("datafusion.") {
+                    self.reset_override(name)?;
+                } else {
+                    self.with_settings(|s| s.reset(name))?;
+                    self.follow_settings();
+                }
+            }
             StatementKind::Reset(None) => self.reset_all(),
             StatementKind::DiscardAll => {
                 if tag == "DISCARD ALL" {
@@ -348,10 +340,14 @@ impl Session {
                 }
             }
             StatementKind::Deallocate(name) => {
-                return Err(EngineError::new(
-                    SqlState::UNDEFINED_PREPARED_STATEMENT,
-                    format!("prepared statement \"{name}\" does not exist"),
-                ));
+                let deallocate = datafusion::logical_expr::Deallocate { name: name.clone() };
+                let plan = LogicalPlan::Statement(datafusion::logical_expr::Statement::Deallocate(deallocate));
+                self.context.execute_logical_plan(plan).await.map_err(|_| {
+                    EngineError::new(
+                        SqlState::UNDEFINED_PREPARED_STATEMENT,
+                        format!("prepared statement \"{name}\" does not exist"),
+                    )
+                })?;
             }
             StatementKind::Use { catalog, schema } => self.use_names(catalog, schema.as_deref())?,
             StatementKind::Begin => {
@@ -391,9 +387,18 @@ impl Session {
     }
 
     /// A DataFusion plan of a statement, with a hint where a name is not known.
-    pub(super) async fn plan(&self, sql: &DfStatement) -> Result<LogicalPlan, EngineError> {
-        self.context.state().statement_to_plan(sql.clone()).await.map_err(|error| {
-            let position = error.diagnostic().and_then(|d| d.span).map(|span| span.start.column as usize);
+    pub(super) async fn plan(&self, statement: &Statement, sql: &DfStatement) -> Result<LogicalPlan, EngineError> {
+        let state = self.context.state();
+        let planned = match insert::by_name(self, sql).boxed().await {
+            Ok(named) => state.statement_to_plan(named.unwrap_or_else(|| sql.clone())).boxed().await,
+            Err(error) => Err(error),
+        };
+        planned.map_err(|error| {
+            let span = error.diagnostic().and_then(|diagnostic| diagnostic.span);
+            let position = span.map(|span| {
+                let place = Location { line: span.start.line, column: span.start.column };
+                statement.offset_of(place) + 1
+            });
             let mut error = self.suggest_table(EngineError::from(error));
             if error.position.is_none() {
                 error.position = position;
@@ -488,7 +493,7 @@ impl Session {
     }
 
     /// A numeric setting's value.
-    pub(super) fn setting_number(&self, name: &str) -> u64 {
+    pub fn setting_number(&self, name: &str) -> u64 {
         self.with_settings(|s| s.number(name))
     }
 
@@ -509,14 +514,20 @@ impl Session {
                 state.write().config_mut().options_mut().set(&key, value)?;
                 self.overrides.lock().unwrap_or_else(PoisonError::into_inner).insert(key, value.to_owned());
             }
-            Target::Own if name.eq_ignore_ascii_case("search_path") => self.follow_search_path(value),
-            Target::Own if name.eq_ignore_ascii_case("timezone") => {
-                let state = self.context.state_ref();
-                state.write().config_mut().options_mut().execution.time_zone = Some(value.to_owned());
-            }
-            Target::Own => {}
+            Target::Own => self.follow_settings(),
         }
         Ok(())
+    }
+
+    /// Lets planning follow the settings that it depends on.
+    fn follow_settings(&self) {
+        if let Some(path) = self.setting("search_path") {
+            self.follow_search_path(&path);
+        }
+        if let Some(zone) = self.setting("timezone") {
+            let state = self.context.state_ref();
+            state.write().config_mut().options_mut().execution.time_zone = Some(zone);
+        }
     }
 
     /// The first schema of the path that exists becomes the default schema.
@@ -550,6 +561,7 @@ impl Session {
 
     fn reset_all(&self) {
         self.with_settings(Settings::reset_all);
+        self.follow_settings();
         let names: Vec<String> =
             self.overrides.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
         for name in names {
@@ -599,8 +611,9 @@ impl Session {
         let mut state = state.write();
         let options = state.config_mut().options_mut();
         options.catalog.default_catalog = name.to_owned();
-        options.catalog.default_schema = schema;
+        options.catalog.default_schema = schema.clone();
         *self.database.write().unwrap_or_else(PoisonError::into_inner) = name.to_owned();
+        self.with_settings(|settings| settings.set("search_path", &schema))?;
         Ok(())
     }
 
@@ -654,6 +667,9 @@ impl Session {
 
     /// The names of a schema's tables; none if there is no such schema.
     pub fn table_names(&self, catalog: &str, schema: &str) -> Vec<String> {
+        if schema == INFORMATION_SCHEMA {
+            return INFORMATION_SCHEMA_TABLES.iter().map(|name| (*name).to_owned()).collect();
+        }
         let provider = self.engine.catalogs.list().catalog(catalog).and_then(|c| c.schema(schema));
         let mut names = provider.map_or_else(Vec::new, |s| s.table_names());
         names.sort();
@@ -707,7 +723,9 @@ impl Session {
         // SHOW TABLES FROM x: a schema of this catalog, or else a whole catalog.
         let (catalog, schema) = match (catalog, schema) {
             (Some(catalog), schema) => (catalog.to_owned(), schema),
-            (None, Some(name)) if !self.schema_names(&database).iter().any(|s| s == name) => {
+            (None, Some(name))
+                if name != INFORMATION_SCHEMA && !self.schema_names(&database).iter().any(|s| s == name) =>
+            {
                 self.must_have_catalog(name)?;
                 (name.to_owned(), None)
             }
@@ -812,6 +830,10 @@ pub(super) fn rows_of_text(
 
 /// Types by position: what the client declared, else what the plan tells, else text.
 fn parameter_types_of(plan: &LogicalPlan, declared: &[Option<DataType>]) -> Result<Vec<DataType>, EngineError> {
+    // The parameters of PREPARE belong to the statement in it.
+    if matches!(plan, LogicalPlan::Statement(datafusion::logical_expr::Statement::Prepare(_))) {
+        return Ok(Vec::new());
+    }
     let inferred = plan.get_parameter_types()?;
     let mut count = declared.len();
     for name in inferred.keys() {

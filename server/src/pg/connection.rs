@@ -62,9 +62,20 @@ impl<'a> Connection<'a> {
             shutdown.cancelled().await;
             tokio::time::sleep(grace).await;
         };
+        let idle_ms = if self.in_batch { 0 } else { self.session.setting_number("idle_session_timeout") };
+        let idle = async {
+            match idle_ms {
+                0 => std::future::pending().await,
+                ms => tokio::time::sleep(std::time::Duration::from_millis(ms)).await,
+            }
+        };
         tokio::select! {
             biased;
             frame = self.wire.read_frame(self.shared.options.max_message_bytes) => frame,
+            () = idle => Err(Failure::Fatal(EngineError::new(
+                SqlState("57P05"),
+                "terminating connection due to idle-session timeout",
+            ))),
             () = ended => Err(Failure::Fatal(shutting_down())),
         }
     }

@@ -3,6 +3,7 @@ import java.io.InputStreamReader;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.stream.Collectors;
+import java.util.stream.Stream;
 import org.apache.spark.sql.Row;
 import org.apache.spark.sql.SparkSession;
 
@@ -29,7 +30,7 @@ public final class SparkPeer {
 
     public static void main(String[] arguments) throws Exception {
         String[] contactPoints = arguments[0].split(",");
-        String hosts = List.of(contactPoints).stream().map(point -> point.split(":")[0]).collect(Collectors.joining(","));
+        String hosts = Stream.of(contactPoints).map(point -> point.split(":")[0]).collect(Collectors.joining(","));
         String[] first = contactPoints[0].split(":");
         SparkSession spark = SparkSession.builder()
             .appName("sluice-bench")
@@ -58,8 +59,8 @@ public final class SparkPeer {
             System.out.println(switch (words[0]) {
                 case "scan" -> timed(spark, "SELECT count(*), sum(o_totalprice) FROM orders");
                 case "join" -> timed(spark,
-                    "SELECT c_mktsegment, count(*), sum(o_totalprice) FROM orders JOIN customer ON o_custkey = c_custkey"
-                        + " GROUP BY c_mktsegment ORDER BY c_mktsegment");
+                    "SELECT c_mktsegment, count(*), sum(o_totalprice) FROM orders JOIN customer"
+                        + " ON o_custkey = c_custkey GROUP BY c_mktsegment ORDER BY c_mktsegment");
                 case "point" -> points(spark, words[1].split(","));
                 default -> throw new IllegalArgumentException("unknown command: " + command);
             });
@@ -80,7 +81,8 @@ public final class SparkPeer {
         long rowCount = 0;
         for (String key : keys) {
             long started = System.nanoTime();
-            rowCount += spark.sql("SELECT * FROM orders WHERE o_orderkey = " + Long.parseLong(key)).collectAsList().size();
+            String sql = "SELECT * FROM orders WHERE o_orderkey = " + Long.parseLong(key);
+            rowCount += spark.sql(sql).collectAsList().size();
             times.add((System.nanoTime() - started) / NANOS_PER_SECOND);
         }
         return "{\"times\": " + times + ", \"row_count\": " + rowCount + "}";

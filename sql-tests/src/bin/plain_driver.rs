@@ -1,7 +1,7 @@
 //! The plain scylla driver as the bench's limit: what Cassandra gives to a Rust client that does nothing else.
 //!
 //!     plain_driver scan  CONTACT_POINTS KEYSPACE TABLE KEY COLUMN    the sum of a column over the whole table
-//!     plain_driver point CONTACT_POINTS KEYSPACE TABLE KEY COUNT     the median of so many reads by key, one after another
+//!     plain_driver point CONTACT_POINTS KEYSPACE TABLE KEY COUNT     the median of so many reads by key, in turn
 //!
 //! CONTACT_POINTS is `host:port,host:port`, KEY the table's one partition key column, COLUMN a `decimal`, `bigint` or
 //! `double`. Names are taken as CQL writes them. The answer is one line of JSON; times leave out the connecting and

@@ -115,7 +115,9 @@ fn psql_shows_where_an_error_is(_: &Bed, service: &Service) -> Result<()> {
     let text = psql(service, &["-v", "VERBOSITY=verbose", "-c", "SELECT * FROM system.querys"])?;
     expect(&text, &["ERROR:  42P01:", "system.querys", "HINT:", "queries"])?;
     let text = psql(service, &["-c", "SELECT 1 +\nFROM x"])?;
-    expect(&text, &["ERROR:", "LINE 2: FROM x", "^"])
+    expect(&text, &["ERROR:", "LINE 2: FROM x", "^"])?;
+    let text = psql(service, &["-c", "SELECT 1,\n  nosuch\nFROM system.queries"])?;
+    expect(&text, &["ERROR:", "LINE 2:   nosuch", "^"])
 }
 
 /// Longer than any test takes, and with tasks that have work all the time.

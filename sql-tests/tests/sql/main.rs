@@ -13,6 +13,7 @@
 mod bed;
 mod clients;
 mod faults;
+mod plans;
 mod slt;
 mod tpch;
 
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
     let mut together = slt::trials(&bed);
     together.extend(tpch::trials(&bed));
     together.extend(clients::trials(&bed));
+    together.extend(plans::trials(&bed));
     let shared = libtest_mimic::run(&arguments, together);
     // Services that nobody needs any more make room for those that will be broken.
     bed.stop_services();
