@@ -6,6 +6,11 @@ use datafusion::prelude::SessionConfig;
 /// Bytes of one message of the data plane.
 const MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 
+/// A join's build side that is known to have fewer bytes is sent to every task, which spares the probe side an exchange.
+const BROADCAST_BYTES: usize = 16 << 20;
+/// The same in rows, where bytes are not known.
+const BROADCAST_ROWS: usize = 1 << 20;
+
 /// The configuration for plans that are cut into stages.
 ///
 /// On top of Ballista's restrictions (no dynamic filters or scalar-subquery operators across
@@ -16,6 +21,8 @@ pub fn cluster_session_config() -> SessionConfig {
         .with_ballista_adaptive_query_planner(false)
         .with_ballista_grpc_client_max_message_size(MESSAGE_BYTES)
         .set_bool("datafusion.optimizer.prefer_hash_join", true)
+        .set_usize("datafusion.optimizer.hash_join_single_partition_threshold", BROADCAST_BYTES)
+        .set_usize("datafusion.optimizer.hash_join_single_partition_threshold_rows", BROADCAST_ROWS)
         .set_bool("datafusion.execution.parquet.pushdown_filters", false)
         .set_str("ballista.client.io_retries_times", "5")
         .set_str("ballista.client.io_retry_wait_time_ms", "200")

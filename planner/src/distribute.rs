@@ -27,9 +27,6 @@ use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::statistics::StatisticsContext;
 use datafusion::physical_plan::{ExecutionPlan, StatisticsArgs};
 
-/// A build side that is known to have fewer bytes is sent to every task; well under Ballista's own limit.
-const BROADCAST_BYTES: usize = 1 << 20;
-
 /// DataFusion's rules with those of this module in their places.
 pub fn physical_optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = Vec::new();
@@ -68,7 +65,9 @@ impl PhysicalOptimizerRule for PartitionJoins {
         let rewritten = plan.transform_up(|node| {
             let Some(join) = node.downcast_ref::<HashJoinExec>() else { return Ok(Transformed::no(node)) };
             let is_broadcast = *join.partition_mode() == PartitionMode::CollectLeft;
-            if !is_broadcast || join.null_aware || (only_looks_up(*join.join_type()) && is_small(join.left())) {
+            let most_bytes = config.optimizer.hash_join_single_partition_threshold;
+            let is_small = || is_smaller(join.left(), most_bytes);
+            if !is_broadcast || join.null_aware || (only_looks_up(*join.join_type()) && is_small()) {
                 return Ok(Transformed::no(node));
             }
             Ok(Transformed::yes(join.builder().with_partition_mode(PartitionMode::Partitioned).build_exec()?))
@@ -85,9 +84,27 @@ impl PhysicalOptimizerRule for PartitionJoins {
     }
 }
 
-fn is_small(plan: &Arc<dyn ExecutionPlan>) -> bool {
-    let statistics = StatisticsContext::new().compute(plan.as_ref(), &StatisticsArgs::new());
-    statistics.is_ok_and(|s| s.total_byte_size.get_value().is_some_and(|bytes| *bytes > 0 && *bytes < BROADCAST_BYTES))
+/// Whether a plan contains a `NOT IN` that has to see all rows of both sides in one place.
+pub fn has_null_aware_join(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    plan.downcast_ref::<HashJoinExec>().is_some_and(|join| join.null_aware)
+        || plan.children().into_iter().any(has_null_aware_join)
+}
+
+/// Bytes that a value of a type without a fixed width is taken to have; as in Ballista's planner.
+const VARIABLE_WIDTH_BYTES: usize = 32;
+
+/// Whether a plan is known to give fewer bytes, or so few rows that they have fewer bytes.
+fn is_smaller(plan: &Arc<dyn ExecutionPlan>, most_bytes: usize) -> bool {
+    let Ok(statistics) = StatisticsContext::new().compute(plan.as_ref(), &StatisticsArgs::new()) else { return false };
+    let bytes = statistics.total_byte_size.get_value().copied().filter(|bytes| *bytes > 0);
+    let row_bytes: usize = plan
+        .schema()
+        .fields()
+        .iter()
+        .map(|field| field.data_type().primitive_width().unwrap_or(VARIABLE_WIDTH_BYTES))
+        .sum();
+    let rows = statistics.num_rows.get_value().copied().filter(|rows| *rows > 0);
+    bytes.or_else(|| rows.map(|rows| rows.saturating_mul(row_bytes))).is_some_and(|bytes| bytes < most_bytes)
 }
 
 /// Nested loop joins that speak for their left side run as one task.

@@ -90,12 +90,13 @@ interruptibly() {
 absolute() { case $1 in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
 
 build() {
-  local packages=()
-  [ -n "${SLUICE_BIN:-}" ] || packages+=(-p sluice-server)
-  if wants cassandra && [ -z "${PLAIN_DRIVER_BIN:-}" ]; then packages+=(-p sluice-sql-tests); fi
-  if [ ${#packages[@]} -gt 0 ]; then
-    say "Building (the first release build takes a while)"
-    (cd "$ROOT" && cargo build --release --locked "${packages[@]}" --bins)
+  # One after the other: together they would want other features of what they share, and build it all again.
+  if [ -z "${SLUICE_BIN:-}" ]; then
+    say "Building sluice (the first release build takes a while)"
+    (cd "$ROOT" && cargo build --release --locked -p sluice-server)
+  fi
+  if wants cassandra && [ -z "${PLAIN_DRIVER_BIN:-}" ]; then
+    (cd "$ROOT" && cargo build --release --locked -p sluice-sql-tests --bin plain_driver)
   fi
   local release=${CARGO_TARGET_DIR:-$ROOT/target}/release
   SLUICE_BIN=$(absolute "${SLUICE_BIN:-$release/sluice}")

@@ -19,7 +19,7 @@ use clap::Parser;
 use args::{Cli, Command};
 
 /// Embedded executors share a folder, so that all but one of them find a job's files removed already.
-const DEFAULT_LOG: &str = "warn,sluice_server=info,ballista_scheduler::state::executor_manager=error";
+const DEFAULT_LOG: &str = "warn,sluice_server=info,ballista_scheduler::state::executor_manager=error,scylla=error";
 
 /// Runs the command line; the exit code is 0 on success, 1 on a failure, 2 on wrong usage.
 pub fn run() -> ExitCode {

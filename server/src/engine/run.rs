@@ -22,6 +22,7 @@ use datafusion::prelude::SessionContext;
 use futures::{FutureExt, StreamExt};
 use sluice_executor::cassandra::CassandraScanExec;
 use sluice_executor::functions::function_registry;
+use sluice_planner::distribute::has_null_aware_join;
 use sluice_planner::size::input_size;
 use sluice_scheduler::cluster::ClusterError;
 use tokio::sync::mpsc;
@@ -68,11 +69,6 @@ pub(super) async fn execute(
             Err(EngineError::not_supported("CREATE FUNCTION"))
         }
         LogicalPlan::Ddl(ddl) => Err(EngineError::not_supported(ddl.name())),
-        LogicalPlan::Statement(datafusion::logical_expr::Statement::Execute(_)) => {
-            let frame = session.context().execute_logical_plan(plan).boxed().await?;
-            let inner = frame.into_unoptimized_plan();
-            Ok(QueryResult::Rows(stream(session, &inner, record).await?))
-        }
         LogicalPlan::Statement(datafusion::logical_expr::Statement::Prepare(_)) => {
             session.context().execute_logical_plan(plan).boxed().await?;
             Ok(command(tag))
@@ -131,16 +127,20 @@ pub(super) async fn place(session: &Arc<Session>, plan: &LogicalPlan) -> Result<
     if needs_this_process(&server_plan) || (small && (engine.embedded || !size.reads_files)) {
         return Ok(Placed { placement: Placement::Server, plan: server_plan, context: session.context().clone() });
     }
-    let partitions = if small { 1 } else { target_partitions(session).await };
-    let config = session.cluster_config()?.with_target_partitions(partitions);
-    let mut config = config;
+    // Ballista runs a NOT IN that may meet nulls as one task, and only if its left side is small.
+    let one_task = small || has_null_aware_join(&server_plan);
+    let partitions = if one_task { 1 } else { target_partitions(session).await };
+    let mut config = session.cluster_config()?.with_target_partitions(partitions);
+    // What our own rule partitions, Ballista would otherwise turn back into a broadcast on top of the exchanges.
+    let broadcast_bytes = config.options().optimizer.hash_join_single_partition_threshold.max(1);
+    config.options_mut().set("ballista.optimizer.broadcast_join_threshold_bytes", &broadcast_bytes.to_string())?;
     let own = session.context().copied_config();
     config.options_mut().catalog.default_catalog = own.options().catalog.default_catalog.clone();
     config.options_mut().catalog.default_schema = own.options().catalog.default_schema.clone();
     config.options_mut().execution.time_zone = own.options().execution.time_zone.clone();
     let context = context_over(&engine.cluster_state, session.id(), config);
     let cluster_plan = context.state().create_physical_plan(plan).boxed().await?;
-    let placement = if small { Placement::OneTask } else { Placement::Stages };
+    let placement = if one_task { Placement::OneTask } else { Placement::Stages };
     Ok(Placed { placement, plan: cluster_plan, context })
 }
 

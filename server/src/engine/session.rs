@@ -225,7 +225,11 @@ impl Session {
     ) -> Result<Arc<Prepared>, EngineError> {
         let (plan, schema, returns_rows, types) = match &statement.kind {
             StatementKind::Sql(sql) if !ddl::is_ours(sql) => {
-                let plan = self.plan(&statement, sql).await?;
+                let mut plan = self.plan(&statement, sql).await?;
+                // EXECUTE is the statement that was prepared, with its rows.
+                if matches!(plan, LogicalPlan::Statement(datafusion::logical_expr::Statement::Execute(_))) {
+                    plan = self.context.execute_logical_plan(plan).boxed().await?.into_unoptimized_plan();
+                }
                 let types = parameter_types_of(&plan, parameter_types)?;
                 let (schema, returns_rows) = result_schema(&plan, &types)?;
                 (Some(plan), schema, returns_rows, types)
@@ -859,7 +863,6 @@ fn result_schema(plan: &LogicalPlan, types: &[DataType]) -> Result<(SchemaRef, b
         LogicalPlan::Dml(_) | LogicalPlan::Ddl(_) | LogicalPlan::Copy(_) => {
             return Ok((Arc::new(Schema::empty()), false));
         }
-        LogicalPlan::Statement(datafusion::logical_expr::Statement::Execute(_)) => {}
         LogicalPlan::Statement(_) => return Ok((Arc::new(Schema::empty()), false)),
         _ => {}
     }
