@@ -16,6 +16,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result;
 use datafusion::logical_expr::JoinType;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::ensure_requirements::EnsureRequirements;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::empty::EmptyExec;
@@ -42,6 +43,7 @@ pub fn physical_optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + 
     let before_checks = rules.iter().rposition(|rule| rule.name() != "SanityCheckPlan").map_or(0, |index| index + 1);
     rules.insert(before_checks, Arc::new(GatherProbeSides));
     rules.insert(before_checks, Arc::new(KeepColumnsOfSeries));
+    rules.insert(before_checks, Arc::new(AgreeOnBroadcasts));
     rules
 }
 
@@ -77,6 +79,36 @@ impl PhysicalOptimizerRule for PartitionJoins {
 
     fn name(&self) -> &str {
         "partition_joins"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}
+
+/// Partitions, in the finished plan, the hash joins that Ballista would not broadcast.
+///
+/// Ballista looks at sizes once more when it cuts the plan, and a join that is too large by then gets an
+/// exchange of its own on either side, also where the rows already are where they belong.
+#[derive(Debug)]
+struct AgreeOnBroadcasts;
+
+impl PhysicalOptimizerRule for AgreeOnBroadcasts {
+    fn optimize(&self, mut plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        /// Each round partitions a join or is the last; what one changes may change the sizes above it.
+        const MOST_ROUNDS: usize = 8;
+        for _ in 0..MOST_ROUNDS {
+            let partitioned = PartitionJoins.optimize(plan.clone(), config)?;
+            if Arc::ptr_eq(&partitioned, &plan) {
+                break;
+            }
+            plan = EnsureRequirements::new().optimize(partitioned, config)?;
+        }
+        Ok(plan)
+    }
+
+    fn name(&self) -> &str {
+        "agree_on_broadcasts"
     }
 
     fn schema_check(&self) -> bool {
@@ -218,6 +250,6 @@ mod tests {
         let place = |name: &str| rules.iter().position(|rule| rule.name() == name);
         assert_eq!(place("partition_joins"), place("join_selection").map(|index| index + 1));
         assert!(place("gather_probe_sides") > place("ProjectionPushdown"), "{rules:?}");
-        assert_eq!(rules.len(), PhysicalOptimizer::new().rules.len() + 3);
+        assert_eq!(rules.len(), PhysicalOptimizer::new().rules.len() + 4);
     }
 }

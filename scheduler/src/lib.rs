@@ -9,6 +9,7 @@
 //!
 //! - [`cluster::binder`]: the pure decision, partitions to executors by preferred host and free vcores
 //! - [`cluster::state`]: the executor registry around it, as Ballista's `ClusterState`
+//! - `cluster::recovery`: what a repeated stage wrote counts once
 //! - [`cluster::service`]: starting the scheduler, submitting and cancelling jobs
 //! - [`cluster::stages`]: a job's stages as a person reads them, before and after it ran
 

@@ -4,6 +4,7 @@
 //!
 //! - [`engine`]: the one engine under every front end
 //! - [`pg`]: the PostgreSQL wire protocol
+//! - [`pgcatalog`]: the tables and functions that PostgreSQL's clients ask
 //! - [`flight`]: Arrow Flight SQL
 //! - [`http`]: the web page
 //! - [`cli`]: the command line and configuration

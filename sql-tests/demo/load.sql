@@ -16,7 +16,7 @@ CREATE TABLE IF NOT EXISTS cass.demo.supplier WITH (primary_key = '(s_suppkey)')
 COPY (
   SELECT n AS event_id,
          (n * 7919 + n / 1000) % 50 + 1 AS campaign_id,
-         CASE WHEN n % 200 < 3 THEN 'conversion' WHEN n % 20 < 2 THEN 'click' ELSE 'impression' END AS kind,
+         CASE WHEN (n * 48271) % 211 < 3 THEN 'conversion' WHEN (n * 48271) % 211 < 25 THEN 'click' ELSE 'impression' END AS kind,
          cast((n * 31) % 97 AS decimal(10, 4)) / 1000 AS cost,
          cast(date '2026-11-01' + cast(n % 30 AS int) AS text) AS day
   FROM generate_series(1, 1000000) AS t(n)
@@ -25,12 +25,12 @@ CREATE EXTERNAL TABLE IF NOT EXISTS events STORED AS PARQUET PARTITIONED BY (day
 
 \echo '   campaigns, and a roll-up of each campaign for each of the first 29 days, in Cassandra'
 CREATE TABLE IF NOT EXISTS cass.demo.campaigns (
-  campaign_id bigint, name text, advertiser text, daily_budget decimal, PRIMARY KEY (campaign_id));
+  campaign_id bigint, name text, advertiser text, daily_budget decimal(10, 2), PRIMARY KEY (campaign_id));
 INSERT INTO cass.demo.campaigns (campaign_id, name, advertiser, daily_budget)
   SELECT n, 'Campaign ' || n, 'Advertiser ' || chr(cast(64 + (n + 4) / 5 AS int)), cast(50 + n % 7 * 25 AS decimal(10, 2))
   FROM generate_series(1, 50) AS t(n);
 CREATE TABLE IF NOT EXISTS cass.demo.campaign_daily (
-  campaign_id bigint, day date, impressions bigint, clicks bigint, conversions bigint, spend decimal,
+  campaign_id bigint, day date, impressions bigint, clicks bigint, conversions bigint, spend decimal(14, 4),
   PRIMARY KEY (campaign_id, day));
 INSERT INTO cass.demo.campaign_daily (campaign_id, day, impressions, clicks, conversions, spend)
   SELECT campaign_id, cast(day AS date),

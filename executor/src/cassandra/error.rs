@@ -104,6 +104,7 @@ impl CassandraError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::UnknownOption { suggestion: Some(name), .. } => Some(format!("did you mean \"{name}\"?")),
+            Self::Connect { reason, .. } if reason.starts_with("local_dc") => None,
             Self::Connect { .. } => Some("are the nodes up, and is the port the one for CQL (9042)?".to_owned()),
             Self::Timeout { .. } => {
                 Some("the nodes may be overloaded; a longer request_timeout_ms may help".to_owned())

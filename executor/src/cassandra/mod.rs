@@ -32,7 +32,7 @@
 //! | `vector<t, n>` | `FixedSizeList` |
 //!
 //! In reading order: [`options`], [`error`], [`cluster`], [`catalog`], [`table`], [`pushdown`],
-//! [`split`], [`scan`], [`decode`], [`types`], [`insert`], [`encode`], [`ddl`].
+//! [`split`], [`scan`], [`decode`], [`types`], [`declared`], [`insert`], [`encode`], [`ddl`].
 
 pub mod catalog;
 pub mod cluster;

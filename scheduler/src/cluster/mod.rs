@@ -1,7 +1,7 @@
 //! Ballista's scheduler with Sluice's decisions in it.
 //!
-//! Everything that touches Ballista's internal-but-public types is in this folder, so that a new
-//! version of Ballista is a change to this folder alone.
+//! What touches the internal-but-public types of Ballista's scheduler is in this folder alone, so that
+//! a new version of it is a change in one place.
 
 pub mod binder;
 mod recovery;

@@ -5,6 +5,7 @@ use std::error::Error;
 use datafusion::arrow::error::ArrowError;
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
+use datafusion::parquet::errors::ParquetError;
 use sluice_executor::cassandra::CassandraError;
 use sluice_planner::catalog::CatalogError;
 use sluice_planner::statement::ParseError;
@@ -206,6 +207,9 @@ fn datafusion_error(error: &DataFusionError) -> EngineError {
     if let Some(ballista) = find_in_chain::<ballista_core::error::BallistaError>(error) {
         return job_failure(&ballista.to_string());
     }
+    if let Some(parquet) = find_in_chain::<ParquetError>(error) {
+        return unreadable_parquet(&parquet.to_string());
+    }
     let root = error.find_root();
     let text = message_of(root);
     let mut converted = match root {
@@ -215,9 +219,6 @@ fn datafusion_error(error: &DataFusionError) -> EngineError {
         DataFusionError::ResourcesExhausted(_) => EngineError::new(SqlState::OUT_OF_MEMORY, text)
             .with_hint("give the executors more memory, or make the query's hash tables and sorts smaller"),
         DataFusionError::ArrowError(arrow, _) => arrow_error(arrow, text),
-        DataFusionError::ParquetError(_) => {
-            EngineError::new(SqlState::DATA_CORRUPTED, format!("cannot read Parquet: {text}"))
-        }
         DataFusionError::ObjectStore(_) if text.contains("not found") => {
             EngineError::new(SqlState::UNDEFINED_FILE, text)
         }
@@ -234,6 +235,11 @@ fn datafusion_error(error: &DataFusionError) -> EngineError {
         }
     }
     converted
+}
+
+fn unreadable_parquet(words: &str) -> EngineError {
+    let words = words.trim_start_matches("Parquet argument error: ").trim_start_matches("Parquet error: ");
+    EngineError::new(SqlState::DATA_CORRUPTED, format!("cannot read Parquet: {words}"))
 }
 
 /// Names of files that only a store of objects could hold.
@@ -301,6 +307,7 @@ fn schema_error_of(error: &SchemaError) -> EngineError {
 
 fn arrow_error(error: &ArrowError, text: String) -> EngineError {
     match error {
+        ArrowError::ParquetError(words) => unreadable_parquet(words),
         ArrowError::DivideByZero => EngineError::new(SqlState::DIVISION_BY_ZERO, "division by zero"),
         ArrowError::ArithmeticOverflow(_) => EngineError::new(SqlState::OUT_OF_RANGE, text),
         ArrowError::CastError(_) if text.contains("Can't cast value") => EngineError::new(SqlState::OUT_OF_RANGE, text),

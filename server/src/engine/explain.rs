@@ -109,7 +109,7 @@ async fn analyzed(
     let placed = run::place(session, plan).await?;
     let placement = placed.placement;
     let started = std::time::Instant::now();
-    let again = Placed { placement, plan: placed.plan.clone(), context: placed.context.clone() };
+    let again = Placed { plan: placed.plan.clone(), context: placed.context.clone(), ..placed };
     let rows = run::run_and_discard(session, placed, record).await?;
     let elapsed_ms = started.elapsed().as_millis() as u64;
     let stages = match record.job_id() {

@@ -59,6 +59,12 @@ use query::QueryList;
 /// Room for the deepest expression that is still parsed, in a debug build too. The system gives memory only to what is used.
 pub const THREAD_STACK_BYTES: usize = 128 << 20;
 
+/// A query that reads no more is small anywhere.
+const SMALL_INPUT_BYTES: u64 = 32 << 20;
+
+/// Bytes of memory that a byte of compressed input may come to need in hash tables and sorts.
+const INPUT_TO_MEMORY: u64 = 8;
+
 /// Where the tasks run.
 #[derive(Debug, Clone)]
 pub enum Cluster {
@@ -110,6 +116,8 @@ pub struct Engine {
     queries: QueryList,
     executors: tokio::sync::Mutex<Vec<RunningExecutor>>,
     embedded: bool,
+    /// Bytes that a query may read and still run as one task, unless its session says otherwise.
+    single_task_max_bytes: u64,
     /// Where embedded executors leave results, which this process then reads without a connection.
     work_dir: PathBuf,
     session_count: AtomicUsize,
@@ -142,9 +150,11 @@ impl Engine {
         std::fs::create_dir_all(&work_dir).map_err(|error| data_dir_error(&work_dir, &error))?;
         let catalogs = CatalogStore::open(options.data_dir.join("catalog.json"), options.catalogs, options.tables)?;
 
-        // The server's own small tasks get a quarter; embedded executors share the rest.
+        // The server's own tasks get a half; embedded executors share the rest.
         let embedded = matches!(options.cluster, Cluster::Embedded { .. });
-        let server_bytes = if embedded { options.memory_bytes / 4 } else { options.memory_bytes };
+        let server_bytes = if embedded { options.memory_bytes / 2 } else { options.memory_bytes };
+        // In one process an exchange only costs; what might not fit in memory still goes through exchanges.
+        let single_task_max_bytes = if embedded { server_bytes / INPUT_TO_MEMORY } else { SMALL_INPUT_BYTES };
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(FairSpillPool::new(server_bytes as usize)))
             .with_temp_file_path(&work_dir)
@@ -213,6 +223,7 @@ impl Engine {
             queries: QueryList::default(),
             executors: tokio::sync::Mutex::new(executors),
             embedded,
+            single_task_max_bytes,
             work_dir,
             session_count: AtomicUsize::new(0),
             sessions: Mutex::default(),

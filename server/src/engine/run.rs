@@ -1,4 +1,4 @@
-//! Where a query runs, and how its rows come back.
+//! Where a query runs.
 
 use std::sync::{Arc, LazyLock};
 
@@ -27,12 +27,12 @@ use sluice_planner::size::input_size;
 use sluice_scheduler::cluster::ClusterError;
 use tokio::sync::mpsc;
 
-use super::context_over;
 use super::error::{EngineError, SqlState};
 use super::query::{Placement, QueryRecord, QueryResult, QueryStream};
 use super::result::ResultReader;
 use super::session::{Session, command};
 use super::stoppable::stoppable;
+use super::{SMALL_INPUT_BYTES, context_over};
 
 /// Batches between a task in the server and its reader; more would only hold memory.
 const BATCHES_IN_FLIGHT: usize = 2;
@@ -50,6 +50,8 @@ pub(super) struct Placed {
     pub plan: Arc<dyn ExecutionPlan>,
     /// The context that the plan was made in.
     pub context: SessionContext,
+    /// Whether so much is read that memory could be too short for it as one task.
+    pub may_exhaust_memory: bool,
 }
 
 /// Runs a logical plan that DataFusion made.
@@ -90,11 +92,9 @@ pub(super) async fn run_to_count(
     let placed = place(session, plan).await?;
     let node = placed.plan.clone();
     if let Some(files) = node.downcast_ref::<DataSinkExec>() {
-        let context = placed.context.task_ctx();
-        let rows = start(session, Placed { plan: files.input().clone(), ..placed }, record).await?;
-        return Ok(files.sink().write_all(rows, &context).await?);
+        return write_files(session, files, placed, record).await;
     }
-    let mut rows = start(session, placed, record).await?;
+    let mut rows = start_placed(session, plan, placed, record).await?;
     let mut total = 0u64;
     while let Some(batch) = rows.next().await {
         let batch = batch?;
@@ -105,6 +105,17 @@ pub(super) async fn run_to_count(
     Ok(total)
 }
 
+async fn write_files(
+    session: &Arc<Session>,
+    files: &DataSinkExec,
+    placed: Placed,
+    record: &Arc<QueryRecord>,
+) -> Result<u64, EngineError> {
+    let context = placed.context.task_ctx();
+    let rows = start(session, Placed { plan: files.input().clone(), ..placed }, record).await?;
+    Ok(files.sink().write_all(rows, &context).await?)
+}
+
 /// Starts a plan and returns its rows as they come.
 pub(super) async fn stream(
     session: &Arc<Session>,
@@ -112,7 +123,45 @@ pub(super) async fn stream(
     record: &Arc<QueryRecord>,
 ) -> Result<SendableRecordBatchStream, EngineError> {
     let placed = place(session, plan).await?;
+    start_placed(session, plan, placed, record).await
+}
+
+async fn start_placed(
+    session: &Arc<Session>,
+    plan: &LogicalPlan,
+    placed: Placed,
+    record: &Arc<QueryRecord>,
+) -> Result<SendableRecordBatchStream, EngineError> {
+    if placed.may_exhaust_memory {
+        return start_in_server_first(session, plan, placed, record).await;
+    }
     start(session, placed, record).await
+}
+
+/// Runs a plan of some size in this process, and in stages, which can do with less memory, if that does not do.
+async fn start_in_server_first(
+    session: &Arc<Session>,
+    plan: &LogicalPlan,
+    placed: Placed,
+    record: &Arc<QueryRecord>,
+) -> Result<SendableRecordBatchStream, EngineError> {
+    let mut rows = run_in_server(session, stoppable(placed.plan, &record.control)?, placed.context.task_ctx())?;
+    let first = tokio::select! {
+        first = rows.next() => first,
+        () = record.control.stopped() => return Err(record.control.error()),
+    };
+    if let Some(Err(error)) = &first
+        && matches!(error.find_root(), DataFusionError::ResourcesExhausted(_))
+    {
+        tracing::info!(query = %record.id, "runs in stages, because memory was too short for it as one task");
+        let placed = place_on_executors(session, plan, false).await?;
+        return start(session, placed, record).await;
+    }
+    record.placed(Placement::Server);
+    let schema = rows.schema();
+    let rows = futures::stream::iter(first).chain(rows);
+    let rows = Box::pin(RecordBatchStreamAdapter::new(schema, rows.boxed()));
+    Ok(Box::pin(QueryStream::new(rows, record.clone(), None)))
 }
 
 /// Chooses where a plan runs, and makes its physical plan for that place.
@@ -123,12 +172,19 @@ pub(super) async fn place(session: &Arc<Session>, plan: &LogicalPlan) -> Result<
     let engine = session.engine();
     let server_plan = session.context().state().create_physical_plan(plan).boxed().await?;
     let size = input_size(&server_plan);
-    let small = size.bytes.is_some_and(|bytes| bytes <= session.setting_number("sluice.single_task_max_bytes"));
+    let small = size.bytes.is_some_and(|bytes| bytes <= session.single_task_max_bytes());
     if needs_this_process(&server_plan) || (small && (engine.embedded || !size.reads_files)) {
-        return Ok(Placed { placement: Placement::Server, plan: server_plan, context: session.context().clone() });
+        let may_exhaust_memory = small && size.bytes.is_some_and(|bytes| bytes > SMALL_INPUT_BYTES);
+        let context = session.context().clone();
+        return Ok(Placed { placement: Placement::Server, plan: server_plan, context, may_exhaust_memory });
     }
+    place_on_executors(session, plan, small || has_null_aware_join(&server_plan)).await
+}
+
+/// Makes a plan for executors: one task, or stages.
+async fn place_on_executors(session: &Arc<Session>, plan: &LogicalPlan, one_task: bool) -> Result<Placed, EngineError> {
+    let engine = session.engine();
     // Ballista runs a NOT IN that may meet nulls as one task, and only if its left side is small.
-    let one_task = small || has_null_aware_join(&server_plan);
     let partitions = if one_task { 1 } else { target_partitions(session).await };
     let mut config = session.cluster_config()?.with_target_partitions(partitions);
     // What our own rule partitions, Ballista would otherwise turn back into a broadcast on top of the exchanges.
@@ -141,7 +197,7 @@ pub(super) async fn place(session: &Arc<Session>, plan: &LogicalPlan) -> Result<
     let context = context_over(&engine.cluster_state, session.id(), config);
     let cluster_plan = context.state().create_physical_plan(plan).boxed().await?;
     let placement = if one_task { Placement::OneTask } else { Placement::Stages };
-    Ok(Placed { placement, plan: cluster_plan, context })
+    Ok(Placed { placement, plan: cluster_plan, context, may_exhaust_memory: false })
 }
 
 async fn target_partitions(session: &Session) -> usize {
@@ -319,6 +375,10 @@ pub(super) async fn run_and_discard(
     placed: Placed,
     record: &Arc<QueryRecord>,
 ) -> Result<u64, EngineError> {
+    let node = placed.plan.clone();
+    if let Some(files) = node.downcast_ref::<DataSinkExec>() {
+        return write_files(session, files, placed, record).await;
+    }
     let mut rows = start(session, placed, record).await?;
     let mut count = 0;
     while let Some(batch) = rows.next().await {

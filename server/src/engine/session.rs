@@ -29,7 +29,7 @@ use super::settings::{Settings, Target};
 use super::{Engine, context_over, ddl, explain, insert, run};
 use crate::pgcatalog;
 
-/// Statements prepared with SQL's PREPARE that one session may hold.
+/// Notices that wait for a client; more are dropped.
 const NOTICES_KEPT: usize = 100;
 
 /// The protocol that a session came over.
@@ -496,6 +496,12 @@ impl Session {
         self.with_settings(|s| s.get(name))
     }
 
+    /// Bytes that a query may read and still run as one task, without an exchange.
+    pub(super) fn single_task_max_bytes(&self) -> u64 {
+        let chosen = self.with_settings(|settings| settings.bytes("sluice.single_task_max_bytes"));
+        chosen.unwrap_or(self.engine.single_task_max_bytes)
+    }
+
     /// A numeric setting's value.
     pub fn setting_number(&self, name: &str) -> u64 {
         self.with_settings(|s| s.number(name))
@@ -541,10 +547,9 @@ impl Session {
             .split(',')
             .map(|part| part.trim().trim_matches('"'))
             .find(|part| catalog.as_ref().is_some_and(|catalog| catalog.schema(part).is_some()));
-        if let Some(schema) = first {
-            let state = self.context.state_ref();
-            state.write().config_mut().options_mut().catalog.default_schema = schema.to_owned();
-        }
+        let state = self.context.state_ref();
+        let schema = first.unwrap_or(DEFAULT_SCHEMA).to_owned();
+        state.write().config_mut().options_mut().catalog.default_schema = schema;
     }
 
     fn reset_override(&self, name: &str) -> Result<(), EngineError> {
@@ -601,6 +606,7 @@ impl Session {
                 None => error,
             });
         };
+        let named = schema.is_some();
         let schema = match schema {
             Some(schema) if catalog.schema(schema).is_none() => {
                 return Err(EngineError::new(
@@ -611,13 +617,16 @@ impl Session {
             Some(schema) => schema.to_owned(),
             None => DEFAULT_SCHEMA.to_owned(),
         };
+        if named {
+            // What names are looked up in from now on is what SHOW search_path says.
+            self.with_settings(|settings| settings.set("search_path", &schema))?;
+        }
         let state = self.context.state_ref();
         let mut state = state.write();
         let options = state.config_mut().options_mut();
         options.catalog.default_catalog = name.to_owned();
-        options.catalog.default_schema = schema.clone();
+        options.catalog.default_schema = schema;
         *self.database.write().unwrap_or_else(PoisonError::into_inner) = name.to_owned();
-        self.with_settings(|settings| settings.set("search_path", &schema))?;
         Ok(())
     }
 

@@ -24,13 +24,16 @@ enum Kind {
     Switch,
     /// A whole number, in milliseconds unless a unit follows.
     Milliseconds,
-    /// A number of bytes; kB, MB and GB may follow.
+    /// A number of bytes, after which kB, MB and GB may follow, or `auto`.
     Bytes,
     /// A whole number.
     Number,
     /// Cannot be set.
     ReadOnly,
 }
+
+/// A value that the service chooses.
+const AUTO: &str = "auto";
 
 const KNOWN: &[Known] = &[
     known("application_name", "", Some("application_name"), Kind::Text, "The client's name for itself"),
@@ -92,10 +95,11 @@ const KNOWN: &[Known] = &[
     known("geqo", "on", None, Kind::Switch, "Accepted for clients' sake"),
     known(
         "sluice.single_task_max_bytes",
-        "33554432",
+        AUTO,
         None,
         Kind::Bytes,
-        "A query that reads at most so much runs as one task, without an exchange",
+        "A query that reads at most so much runs as one task, without an exchange; auto is a share of the memory of an \
+         embedded cluster, and 32MB of others",
     ),
     known(
         "sluice.target_partitions",
@@ -167,7 +171,12 @@ impl Settings {
         Some(self.values.get(known.name).cloned().unwrap_or_else(|| known.default.to_owned()))
     }
 
-    /// A whole number: bytes, milliseconds or a count. Zero if there is no such setting.
+    /// A number of bytes; `None` if the service chooses.
+    pub fn bytes(&self, name: &str) -> Option<u64> {
+        parse_number(&self.get(name)?)
+    }
+
+    /// A whole number: milliseconds or a count. Zero if there is no such setting.
     pub fn number(&self, name: &str) -> u64 {
         self.get(name).and_then(|value| parse_number(&value)).unwrap_or(0)
     }
@@ -281,9 +290,10 @@ fn checked(known: &Known, value: &str) -> Result<String, EngineError> {
             Some(ms) => Ok(ms.to_string()),
             None => bad("milliseconds, or a number with a unit such as 30s"),
         },
+        Kind::Bytes if value.eq_ignore_ascii_case(AUTO) => Ok(AUTO.to_owned()),
         Kind::Bytes => match parse_number(value) {
             Some(bytes) => Ok(bytes.to_string()),
-            None => bad("bytes, or a number with a unit such as 64MB"),
+            None => bad("bytes, a number with a unit such as 64MB, or auto"),
         },
     }
 }

@@ -376,7 +376,8 @@ fn service_over_cassandra(bed: &Bed) -> Result<Service> {
         &service,
         &[
             &format!(
-                "CREATE CATALOG cass USING cassandra WITH (contact_points = '{}', page_size_rows = '500')",
+                "CREATE CATALOG cass USING cassandra WITH (contact_points = '{}', page_size_rows = '500', \
+                 consistency = 'LOCAL_QUORUM')",
                 cassandra.contact_points()
             ),
             &format!("CREATE SCHEMA cass.{KEYSPACE} WITH (replication_factor = 3)"),
