@@ -11,7 +11,8 @@
 # Peers that are not to be had are skipped, with a line that says why. What was started is stopped in the end.
 #
 #   BENCH_ONLY             parts to run, separated by commas (default: tpch,cassandra,memory)
-#   BENCH_SF               TPC-H scale factor of tpch and memory (1)
+#   BENCH_SF               TPC-H scale factor of tpch (1)
+#   BENCH_MEMORY_SF        TPC-H scale factor of memory, of which five times as much is read as well (0.2)
 #   BENCH_CASSANDRA_SF     the same for the table in Cassandra (1: 1.5 million rows)
 #   BENCH_RUNS             runs of each query, of which the best counts (3)
 #   BENCH_SERVE_FLAGS      flags of the embedded service (--executors 3)
@@ -37,6 +38,7 @@ RUN_DIR=$BENCH_DIR/run
 SPARK_JARS=$BENCH_DIR/spark-jars
 PARTS=${BENCH_ONLY:-tpch,cassandra,memory}
 SF=${BENCH_SF:-1}
+MEMORY_SF=${BENCH_MEMORY_SF:-0.2}
 CASSANDRA_SF=${BENCH_CASSANDRA_SF:-1}
 RESULTS=${BENCH_RESULTS:-$HERE/results}
 SERVE_FLAGS=${BENCH_SERVE_FLAGS:---executors 3}
@@ -239,11 +241,11 @@ bench_cassandra() {
 }
 
 bench_memory() {
-  say "Memory: results of lineitem at scale $SF"
-  local data; data=$(sample_data "$SF")
+  say "Memory: results of lineitem at scale $MEMORY_SF"
+  local data; data=$(sample_data "$MEMORY_SF")
   # shellcheck disable=SC2046
   start_services $(local_hosts)
-  measure memory --scale "$SF" --data "$data" --embedded-pid "$EMBEDDED_PID" --coordinator-pid "$COORDINATOR_PID"
+  measure memory --scale "$MEMORY_SF" --data "$data" --embedded-pid "$EMBEDDED_PID" --coordinator-pid "$COORDINATOR_PID"
 }
 
 main() {

@@ -1,5 +1,7 @@
 //! Real clients against both layouts: psql, psycopg, ADBC's Flight SQL driver, `sluice sql`.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
@@ -12,7 +14,7 @@ use crate::bed::{Bed, trial};
 
 type Check = fn(&Bed, &Service) -> Result<()>;
 
-const CHECKS: [(&str, Check); 7] = [
+const CHECKS: [(&str, Check); 8] = [
     ("psycopg", psycopg),
     ("adbc_flight_sql", adbc_flight_sql),
     ("psql_runs_statements", psql_runs_statements),
@@ -20,6 +22,7 @@ const CHECKS: [(&str, Check); 7] = [
     ("psql_shows_where_an_error_is", psql_shows_where_an_error_is),
     ("psql_is_cancelled_by_ctrl_c", psql_is_cancelled_by_ctrl_c),
     ("sluice_sql", sluice_sql),
+    ("web_page", web_page),
 ];
 
 pub fn trials(bed: &Arc<Bed>) -> Vec<Trial> {
@@ -33,6 +36,27 @@ pub fn trials(bed: &Arc<Bed>) -> Vec<Trial> {
         }
     }
     trials
+}
+
+/// What the web server answers to a GET, head and body.
+fn get(service: &Service, path: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", service.http_port))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+fn web_page(bed: &Bed, service: &Service) -> Result<()> {
+    expect(
+        &get(service, "/")?,
+        &["200 OK", "<title>Sluice</title>", "Content-Security-Policy".to_lowercase().as_str()],
+    )?;
+    expect(&get(service, "/ready")?, &["200 OK", "ready"])?;
+    bed.block_on(service.rows("SELECT 'seen on the page'"))?;
+    expect(&get(service, "/api/queries")?, &["200 OK", "seen on the page", "finished"])?;
+    expect(&get(service, "/api/executors")?, &["200 OK", "executor_id"])?;
+    expect(&get(service, "/api/queries/none/stages")?, &["404"])
 }
 
 fn psycopg(bed: &Bed, service: &Service) -> Result<()> {
