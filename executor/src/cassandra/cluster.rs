@@ -31,13 +31,16 @@ const LEAST_REFRESH_INTERVAL: Duration = Duration::from_millis(300);
 /// How long a table's comment is believed; REFRESH CATALOG asks again at once.
 const DECLARED_TTL: Duration = Duration::from_secs(60);
 
+/// What was heard of tables, by keyspace and name, and when.
+type ByTable<T> = HashMap<(String, String), (Instant, T)>;
+
 /// A connected cluster.
 pub struct CassandraCluster {
     options: CassandraOptions,
     session: Session,
     prepared: Mutex<HashMap<String, PreparedStatement>>,
-    sizes: Mutex<HashMap<(String, String), (Instant, Option<TableSize>)>>,
-    declared: Mutex<HashMap<(String, String), (Instant, Arc<DeclaredTypes>)>>,
+    sizes: Mutex<ByTable<Option<TableSize>>>,
+    declared: Mutex<ByTable<Arc<DeclaredTypes>>>,
     asked_for_tables: tokio::sync::Mutex<Option<Instant>>,
 }
 

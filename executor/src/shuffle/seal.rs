@@ -63,7 +63,7 @@ pub fn seal(data: &Path) -> io::Result<()> {
     let index_path = get_index_path(data);
     let (index_crc, ranges) = match std::fs::read(&index_path) {
         Ok(bytes) => (Some(crc32fast::hash(&bytes)), ranges_of(&index_path, length)?),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => (None, vec![0..length]),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => (None, whole(length)),
         Err(error) => return Err(error),
     };
     let sections = ranges
@@ -100,7 +100,7 @@ pub fn check(data: &Path, partition: Option<usize>) -> Result<(), SealError> {
                 None => all,
             }
         }
-        (None, _) => vec![0..length],
+        (None, _) => whole(length),
     };
     for range in wanted.into_iter().filter(|range| !range.is_empty()) {
         let section = seal.sections.iter().find(|section| section.range == range);
@@ -110,6 +110,10 @@ pub fn check(data: &Path, partition: Option<usize>) -> Result<(), SealError> {
         }
     }
     Ok(())
+}
+
+fn whole(length: u64) -> Vec<Range<u64>> {
+    std::iter::once(0..length).collect()
 }
 
 /// `data.arrow` is sealed by `data.arrow.seal`.

@@ -154,10 +154,10 @@ impl std::fmt::Display for OneLine<'_> {
 }
 
 /// Operators top down, in the order in which executors report their metrics.
-fn render<'a>(
+fn render(
     plan: &dyn ExecutionPlan,
     depth: usize,
-    metrics: &mut dyn Iterator<Item = &'a MetricsSet>,
+    metrics: &mut dyn Iterator<Item = &MetricsSet>,
     lines: &mut Vec<String>,
 ) {
     let mut line = format!("{}{}", "  ".repeat(depth), OneLine(plan));

@@ -105,9 +105,7 @@ fn job_failure(reason: &str) -> EngineError {
         SqlState::DIVISION_BY_ZERO
     } else if lower.contains("non-nullable but contains null") {
         SqlState::NOT_NULL_VIOLATION
-    } else if lower.contains("overflow") {
-        SqlState::OUT_OF_RANGE
-    } else if lower.contains("can't cast value") || lower.contains("too large to store") {
+    } else if ["overflow", "can't cast value", "too large to store"].iter().any(|words| lower.contains(words)) {
         SqlState::OUT_OF_RANGE
     } else if lower.contains("casterror(")
         || lower.contains("cast error")
@@ -155,10 +153,10 @@ fn core_of(reason: &str) -> String {
         ] {
             text = text.strip_prefix(prefix).unwrap_or(text).trim();
         }
-        if let Some((head, tail)) = text.split_once(" failed: ") {
-            if head.starts_with("Job failed due to stage") || head.starts_with("Stage ") {
-                text = tail.trim();
-            }
+        if let Some((head, tail)) = text.split_once(" failed: ")
+            && (head.starts_with("Job failed due to stage") || head.starts_with("Stage "))
+        {
+            text = tail.trim();
         }
         for wrapper in [
             "DataFusionError(",
@@ -229,10 +227,8 @@ fn datafusion_error(error: &DataFusionError) -> EngineError {
         _ if text.contains("No suitable object store found") => no_object_store(),
         _ => EngineError::new(SqlState::INTERNAL, text),
     };
-    if let Some(diagnostic) = error.diagnostic() {
-        if converted.hint.is_none() && !diagnostic.helps.is_empty() {
-            converted.hint = diagnostic.helps.first().map(|help| help.message.clone());
-        }
+    if let Some(help) = error.diagnostic().and_then(|diagnostic| diagnostic.helps.first()) {
+        converted.hint.get_or_insert_with(|| help.message.clone());
     }
     converted
 }
@@ -248,7 +244,7 @@ fn no_object_store() -> EngineError {
         .with_hint("files are read from the server's own disks")
 }
 
-fn find_in_chain<'a, E: Error + 'static>(error: &'a DataFusionError) -> Option<&'a E> {
+fn find_in_chain<E: Error + 'static>(error: &DataFusionError) -> Option<&E> {
     fn walk<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
         if let Some(found) = error.downcast_ref::<E>() {
             return Some(found);

@@ -27,15 +27,19 @@ use sluice_planner::size::input_size;
 use sluice_scheduler::cluster::ClusterError;
 use tokio::sync::mpsc;
 
+use super::context_over;
 use super::error::{EngineError, SqlState};
 use super::query::{Placement, QueryRecord, QueryResult, QueryStream};
 use super::result::ResultReader;
 use super::session::{Session, command};
 use super::stoppable::stoppable;
-use super::{SMALL_INPUT_BYTES, context_over};
 
 /// Batches between a task in the server and its reader; more would only hold memory.
 const BATCHES_IN_FLIGHT: usize = 2;
+/// What reads no more than this needs no second try with less memory.
+const HARMLESS_INPUT_BYTES: u64 = 1 << 20;
+/// Times the usual partitions, each with a hash table of its own, for a query that memory was too short for.
+const PARTITIONS_TO_SAVE_MEMORY: usize = 4;
 /// How often a job is submitted whose executors are lost in ways that its stages do not recover from.
 const MOST_STARTS: usize = 3;
 /// Partitions of an exchange when no executor has registered yet.
@@ -154,7 +158,8 @@ async fn start_in_server_first(
         && matches!(error.find_root(), DataFusionError::ResourcesExhausted(_))
     {
         tracing::info!(query = %record.id, "runs in stages, because memory was too short for it as one task");
-        let placed = place_on_executors(session, plan, false).await?;
+        let partitions = target_partitions(session).await * PARTITIONS_TO_SAVE_MEMORY;
+        let placed = place_on_executors(session, plan, partitions).await?;
         return start(session, placed, record).await;
     }
     record.placed(Placement::Server);
@@ -174,18 +179,23 @@ pub(super) async fn place(session: &Arc<Session>, plan: &LogicalPlan) -> Result<
     let size = input_size(&server_plan);
     let small = size.bytes.is_some_and(|bytes| bytes <= session.single_task_max_bytes());
     if needs_this_process(&server_plan) || (small && (engine.embedded || !size.reads_files)) {
-        let may_exhaust_memory = small && size.bytes.is_some_and(|bytes| bytes > SMALL_INPUT_BYTES);
+        let may_exhaust_memory = small && size.bytes.is_some_and(|bytes| bytes > HARMLESS_INPUT_BYTES);
         let context = session.context().clone();
         return Ok(Placed { placement: Placement::Server, plan: server_plan, context, may_exhaust_memory });
     }
-    place_on_executors(session, plan, small || has_null_aware_join(&server_plan)).await
+    // Ballista runs a NOT IN that may meet nulls as one task, and only if its left side is small.
+    let one_task = small || has_null_aware_join(&server_plan);
+    let partitions = if one_task { 1 } else { target_partitions(session).await };
+    place_on_executors(session, plan, partitions).await
 }
 
-/// Makes a plan for executors: one task, or stages.
-async fn place_on_executors(session: &Arc<Session>, plan: &LogicalPlan, one_task: bool) -> Result<Placed, EngineError> {
+/// Makes a plan for executors: one task, or stages with so many partitions.
+async fn place_on_executors(
+    session: &Arc<Session>,
+    plan: &LogicalPlan,
+    partitions: usize,
+) -> Result<Placed, EngineError> {
     let engine = session.engine();
-    // Ballista runs a NOT IN that may meet nulls as one task, and only if its left side is small.
-    let partitions = if one_task { 1 } else { target_partitions(session).await };
     let mut config = session.cluster_config()?.with_target_partitions(partitions);
     // What our own rule partitions, Ballista would otherwise turn back into a broadcast on top of the exchanges.
     let broadcast_bytes = config.options().optimizer.hash_join_single_partition_threshold.max(1);
@@ -196,7 +206,7 @@ async fn place_on_executors(session: &Arc<Session>, plan: &LogicalPlan, one_task
     config.options_mut().execution.time_zone = own.options().execution.time_zone.clone();
     let context = context_over(&engine.cluster_state, session.id(), config);
     let cluster_plan = context.state().create_physical_plan(plan).boxed().await?;
-    let placement = if one_task { Placement::OneTask } else { Placement::Stages };
+    let placement = if partitions == 1 { Placement::OneTask } else { Placement::Stages };
     Ok(Placed { placement, plan: cluster_plan, context, may_exhaust_memory: false })
 }
 

@@ -136,7 +136,7 @@ pub fn sql_info() -> arrow_flight::error::Result<SqlInfoData> {
     builder.append(SqlInfo::SqlDdlSchema, true);
     builder.append(SqlInfo::SqlDdlTable, true);
     builder.append(SqlInfo::SqlAllTablesAreSelectable, true);
-    Ok(builder.build()?)
+    builder.build()
 }
 
 /// The types of columns, as ODBC and JDBC want to know them.

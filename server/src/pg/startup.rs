@@ -211,7 +211,7 @@ fn pairs(packet: &Bytes) -> Result<Vec<(&str, &str)>, EngineError> {
         return Ok(Vec::new());
     }
     let strings: Vec<&str> = text.strip_suffix('\0').ok_or_else(malformed)?.split('\0').collect();
-    if strings.len() % 2 != 0 {
+    if !strings.len().is_multiple_of(2) {
         return Err(malformed());
     }
     Ok(strings.chunks_exact(2).filter_map(|pair| Some((*pair.first()?, *pair.get(1)?))).collect())

@@ -111,6 +111,6 @@ mod tests {
         assert!(oid >= FIRST_USER_OID);
         assert_eq!(oid_of(&object), oid);
         assert_eq!(object_of(oid), Some(object));
-        assert_eq!(object_of(1259).is_some(), true);
+        assert!(object_of(1259).is_some());
     }
 }

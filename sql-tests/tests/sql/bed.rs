@@ -23,11 +23,14 @@ impl<T> Shared<T> {
     }
 }
 
+/// A service, or why there is none.
+type Started = std::result::Result<Arc<Service>, String>;
+
 /// The test bed.
 pub struct Bed {
     binary: PathBuf,
     runtime: tokio::runtime::Runtime,
-    services: [Mutex<Option<std::result::Result<Arc<Service>, String>>>; 2],
+    services: [Mutex<Option<Started>>; 2],
     cassandra: Shared<Cassandra>,
     python: Shared<PathBuf>,
     tpch: Mutex<()>,

@@ -20,7 +20,7 @@ use crate::bed::{Bed, trial};
 type Test = fn(&Bed) -> Result<()>;
 
 pub fn trials(bed: &Arc<Bed>) -> Vec<Trial> {
-    let tests: [(&str, Test); 12] = [
+    let tests: [(&str, Test); 13] = [
         ("files_that_are_not_parquet", files_that_are_not_parquet),
         ("broken_messages", broken_messages),
         ("a_thousand_connections", a_thousand_connections),
@@ -29,6 +29,7 @@ pub fn trials(bed: &Arc<Bed>) -> Vec<Trial> {
         ("bad_configuration_names_its_line", bad_configuration_names_its_line),
         ("an_executor_dies_in_mid_query", an_executor_dies_in_mid_query),
         ("a_damaged_shuffle_file_is_written_again", a_damaged_shuffle_file_is_written_again),
+        ("what_does_not_fit_in_memory_runs_in_stages", what_does_not_fit_in_memory_runs_in_stages),
         ("a_large_result_is_streamed", a_large_result_is_streamed),
         ("answers_do_not_depend_on_the_number_of_executors", answers_do_not_depend_on_the_number_of_executors),
         ("a_cassandra_node_dies_in_mid_scan", a_cassandra_node_dies_in_mid_scan),
@@ -313,6 +314,23 @@ fn a_damaged_shuffle_file_is_written_again(bed: &Bed) -> Result<()> {
         bed.block_on(service.check_serving())?;
     }
     Ok(())
+}
+
+fn what_does_not_fit_in_memory_runs_in_stages(bed: &Bed) -> Result<()> {
+    let data = bed.tpch("0.1")?.display().to_string();
+    let query = format!(
+        "SELECT count(*), sum(length(b.l_comment)) FROM '{data}/lineitem.parquet' a JOIN '{data}/lineitem.parquet' b \
+         ON a.l_orderkey = b.l_orderkey AND a.l_linenumber = b.l_linenumber AND a.l_comment = b.l_comment"
+    );
+    let roomy = bed.own_service(Layout::Embedded, &["--memory", "4GB"])?;
+    let expected = run(bed, &roomy, &[&query])?;
+    let tight = bed.own_service(Layout::Embedded, &["--memory", "200MB"])?;
+    let answer = run(bed, &tight, &["SET sluice.single_task_max_bytes = '1GB'", &query])?;
+    ensure!(answer == expected, "with little memory: {answer:?}, with enough: {expected:?}");
+    let placements =
+        run(bed, &tight, &["SELECT placement FROM system.queries WHERE sql LIKE 'SELECT count(*), sum(length%'"])?;
+    ensure!(placements == [[Some("stages".to_owned())]], "memory was not short, the query ran as {placements:?}");
+    bed.block_on(tight.check_serving())
 }
 
 /// Resident memory of a process in bytes.

@@ -85,10 +85,10 @@ pub fn put_timestamptz(micros: i64, zone: Option<Tz>, out: &mut BytesMut) {
         let sign = if offset_seconds < 0 { '-' } else { '+' };
         let offset = offset_seconds.unsigned_abs();
         put!(out, "{sign}{:02}", offset / 3_600);
-        if offset % 3_600 != 0 {
+        if !offset.is_multiple_of(3_600) {
             put!(out, ":{:02}", offset / 60 % 60);
         }
-        if offset % 60 != 0 {
+        if !offset.is_multiple_of(60) {
             put!(out, ":{:02}", offset % 60);
         }
     });

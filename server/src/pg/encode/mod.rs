@@ -253,7 +253,10 @@ impl Lists {
 }
 
 /// A field of a struct array: its description, its nulls, and its normalised values.
-fn struct_columns(array: &ArrayRef) -> Result<Vec<(Arc<Field>, Option<NullBuffer>, ArrayRef)>, ArrowError> {
+type StructColumn = (Arc<Field>, Option<NullBuffer>, ArrayRef);
+
+/// The fields of a struct array.
+fn struct_columns(array: &ArrayRef) -> Result<Vec<StructColumn>, ArrowError> {
     let structs = array.as_struct();
     let columns = structs.fields().iter().zip(structs.columns());
     let columns = columns.map(|(field, values)| {
