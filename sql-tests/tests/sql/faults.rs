@@ -324,7 +324,7 @@ fn what_does_not_fit_in_memory_runs_in_stages(bed: &Bed) -> Result<()> {
     );
     let roomy = bed.own_service(Layout::Embedded, &["--memory", "4GB"])?;
     let expected = run(bed, &roomy, &[&query])?;
-    let tight = bed.own_service(Layout::Embedded, &["--memory", "200MB"])?;
+    let tight = bed.own_service(Layout::Embedded, &["--memory", "70MB", "--executors", "1", "--vcores", "1"])?;
     let answer = run(bed, &tight, &["SET sluice.single_task_max_bytes = '1GB'", &query])?;
     ensure!(answer == expected, "with little memory: {answer:?}, with enough: {expected:?}");
     let placements =
