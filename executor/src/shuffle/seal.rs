@@ -63,7 +63,7 @@ pub fn seal(data: &Path) -> io::Result<()> {
     let index_path = get_index_path(data);
     let (index_crc, ranges) = match std::fs::read(&index_path) {
         Ok(bytes) => (Some(crc32fast::hash(&bytes)), ranges_of(&index_path, length)?),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => (None, whole(length)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => (None, std::iter::once(0..length).collect()),
         Err(error) => return Err(error),
     };
     let sections = ranges
@@ -84,36 +84,24 @@ pub fn check(data: &Path, partition: Option<usize>) -> Result<(), SealError> {
     if seal.sections.iter().map(|section| section.range.end).max().unwrap_or(0) != length {
         return Err(damaged("its length has changed"));
     }
-    let wanted: Vec<Range<u64>> = match (seal.index_crc, partition) {
-        (Some(crc), partition) => {
-            let index_path = get_index_path(data);
-            if crc32fast::hash(&std::fs::read(&index_path).map_err(unreadable)?) != crc {
-                return Err(damaged("its index does not match its checksum"));
-            }
-            let all = ranges_of(&index_path, length).map_err(unreadable)?;
-            match partition {
-                Some(partition) => {
-                    let partition = all.get(partition + 1).cloned();
-                    let partition = partition.ok_or_else(|| damaged("it has no such partition"))?;
-                    vec![all[0].clone(), partition]
-                }
-                None => all,
-            }
+    if let Some(crc) = seal.index_crc
+        && crc32fast::hash(&std::fs::read(get_index_path(data)).map_err(unreadable)?) != crc
+    {
+        return Err(damaged("its index does not match its checksum"));
+    }
+    // The sections were taken from the index, which has not changed: the header, then each partition.
+    let wanted: Vec<&Section> = match (seal.index_crc, partition, seal.sections.split_first()) {
+        (Some(_), Some(partition), Some((header, partitions))) => {
+            vec![header, partitions.get(partition).ok_or_else(|| damaged("it has no such partition"))?]
         }
-        (None, _) => whole(length),
+        _ => seal.sections.iter().collect(),
     };
-    for range in wanted.into_iter().filter(|range| !range.is_empty()) {
-        let section = seal.sections.iter().find(|section| section.range == range);
-        let section = section.ok_or_else(|| damaged("its index and its seal differ"))?;
-        if crc_of(&mut file, &range).map_err(unreadable)? != section.crc {
+    for Section { range, crc } in wanted {
+        if !range.is_empty() && crc_of(&mut file, range).map_err(unreadable)? != *crc {
             return Err(damaged(&format!("bytes {} to {} do not match their checksum", range.start, range.end)));
         }
     }
     Ok(())
-}
-
-fn whole(length: u64) -> Vec<Range<u64>> {
-    std::iter::once(0..length).collect()
 }
 
 /// `data.arrow` is sealed by `data.arrow.seal`.

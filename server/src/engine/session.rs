@@ -334,7 +334,7 @@ impl Session {
                     self.reset_override(name)?;
                 } else {
                     self.with_settings(|s| s.reset(name))?;
-                    self.follow_settings();
+                    self.follow_setting(name);
                 }
             }
             StatementKind::Reset(None) => self.reset_all(),
@@ -524,19 +524,24 @@ impl Session {
                 state.write().config_mut().options_mut().set(&key, value)?;
                 self.overrides.lock().unwrap_or_else(PoisonError::into_inner).insert(key, value.to_owned());
             }
-            Target::Own => self.follow_settings(),
+            Target::Own => self.follow_setting(name),
         }
         Ok(())
     }
 
     /// Lets planning follow the settings that it depends on.
     fn follow_settings(&self) {
-        if let Some(path) = self.setting("search_path") {
-            self.follow_search_path(&path);
-        }
-        if let Some(zone) = self.setting("timezone") {
+        ["search_path", "timezone"].into_iter().for_each(|name| self.follow_setting(name));
+    }
+
+    /// Lets planning follow one setting, if it depends on it.
+    fn follow_setting(&self, name: &str) {
+        let Some(value) = self.setting(name) else { return };
+        if name.eq_ignore_ascii_case("search_path") {
+            self.follow_search_path(&value);
+        } else if name.eq_ignore_ascii_case("timezone") {
             let state = self.context.state_ref();
-            state.write().config_mut().options_mut().execution.time_zone = Some(zone);
+            state.write().config_mut().options_mut().execution.time_zone = Some(value);
         }
     }
 
