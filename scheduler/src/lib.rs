@@ -14,3 +14,4 @@
 //! - [`cluster::stages`]: a job's stages as a person reads them, before and after it ran
 
 pub mod cluster;
+pub mod core;

@@ -1,0 +1,200 @@
+//! The order of queues: guarantees first, then weighted dominant share, down the tree.
+//!
+//! Among queues that run tasks this is Algorithm 1 of Ghodsi et al., "Dominant Resource Fairness"
+//! (NSDI 2011): the queue with the smallest dominant share, divided by its weight, is next.
+//!
+//! Up the tree, the plain extension (an inner queue's share is the dominant share of all that is
+//! held below it) starves queues: if one child holds much of a resource that nobody else wants, its
+//! sibling gets nothing of what everybody wants. And if the child that would be next cannot be placed,
+//! its small share lets its siblings take more than the tenant's part. Both are shown by Bhattacharya
+//! et al., "Hierarchical Scheduling for Diverse Datacenter Workloads" (SoCC 2013), who rescale the
+//! children to the smallest share among those that are not blocked. We keep their two ideas and leave
+//! the rescaling out, because it makes a tenant's share look small whenever a child of it begins with
+//! nothing, so that a tenant with restless children takes from its neighbours:
+//!
+//! - *Blocked children do not count*: the child that speaks for an inner queue is the first that can
+//!   be placed.
+//! - *Like is compared with like*: an inner queue is judged by what is held below it of the one
+//!   resource that dominates the child that speaks for it. What a sibling holds of another resource
+//!   does not count against it, and what siblings hold of the same resource counts in full.
+//!
+//! In the balance of progressive filling both rules give the same shares; the paper's examples are
+//! among the tests.
+
+use super::allocator::Allocator;
+use super::executor::ExecutorId;
+use super::queue::{Queue, QueueId};
+use super::resources::{Kind, Resources};
+
+/// Which queue is served first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Policy {
+    /// Guarantees, then weighted dominant share.
+    #[default]
+    Drf,
+    /// First come, first served, whoever asks; to compare with.
+    Fifo,
+}
+
+/// Queues with smaller keys are served first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Key {
+    class: Class,
+    /// A share of 0.0 or more, as bits, which have the same order.
+    share: u64,
+    /// Among equals, who waited longest.
+    served: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Class {
+    BelowGuarantee,
+    Fair,
+}
+
+/// What is to be served next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Choice {
+    pub key: Key,
+    pub leaf: QueueId,
+    /// The index of the ask in the leaf's list.
+    pub ask: usize,
+    /// The resource that dominates the leaf.
+    pub kind: Kind,
+}
+
+impl Key {
+    fn new(class: Class, share: f64, served: u64) -> Self {
+        debug_assert!(share >= 0.0, "the bits of negative floats have the opposite order");
+        Self { class, share: share.to_bits(), served }
+    }
+
+    fn first_come(arrived: u64) -> Self {
+        Self { class: Class::Fair, share: arrived, served: 0 }
+    }
+}
+
+/// How much of its guarantee a queue has, by the kind of which it has most.
+fn guarantee_ratio(queue: &Queue) -> f64 {
+    Kind::all()
+        .filter(|kind| queue.spec.guarantee.get(*kind) > 0)
+        .map(|kind| queue.used.part(&queue.spec.guarantee, kind))
+        .fold(0.0, f64::max)
+}
+
+impl Allocator {
+    /// The place of a queue that runs tasks in its parent's order, with that ask.
+    pub(super) fn leaf_choice(&self, leaf: QueueId, ask: usize) -> Choice {
+        let queue = self.queue(leaf);
+        let pending = &queue.asks[ask];
+        let (kind, _) = queue.used.plus(&pending.ask.unit).dominant_part(&self.total);
+        let key = if self.options.policy == Policy::Fifo {
+            Key::first_come(pending.ask.arrived)
+        } else if queue.is_below_guarantee_with(&pending.ask.unit) {
+            Key::new(Class::BelowGuarantee, guarantee_ratio(queue), queue.last_served)
+        } else {
+            let (_, share) = queue.used.dominant_part(&self.total);
+            Key::new(Class::Fair, share / queue.spec.weight, queue.last_served)
+        };
+        Choice { key, leaf, ask, kind }
+    }
+
+    /// The place of an inner queue in its parent's order, given who is next below it.
+    fn inner_choice(&self, node: QueueId, below: Choice) -> Choice {
+        if self.options.policy == Policy::Fifo {
+            return below;
+        }
+        let queue = self.queue(node);
+        let unit = &self.queue(below.leaf).asks[below.ask].ask.unit;
+        let key = if queue.is_below_guarantee_with(unit) {
+            Key::new(Class::BelowGuarantee, guarantee_ratio(queue), queue.last_served)
+        } else if below.key.class == Class::BelowGuarantee {
+            Key { served: queue.last_served, ..below.key }
+        } else {
+            Key::new(Class::Fair, queue.used.part(&self.total, below.kind) / queue.spec.weight, queue.last_served)
+        };
+        Choice { key, ..below }
+    }
+
+    /// Who is next below `node`, wherever there is room. O(inner queues whose state changed).
+    pub(super) fn next_below(&mut self, node: QueueId) -> Option<Choice> {
+        if let Some(known) = self.queue(node).next {
+            return known;
+        }
+        let mut best = self.queue(node).ready.first().and_then(|(_, leaf)| self.queue(*leaf).ready_as);
+        for index in 0..self.queue(node).inner.len() {
+            let inner = self.queue(node).inner[index];
+            if let Some(below) = self.next_below(inner) {
+                let choice = self.inner_choice(inner, below);
+                if best.is_none_or(|best| choice.key < best.key) {
+                    best = Some(choice);
+                }
+            }
+        }
+        self.queue_mut(node).next = Some(best);
+        best
+    }
+
+    /// Who is next below `node` among those that can use `executor` now.
+    ///
+    /// The first of each inner queue that fits is compared by what that one makes of its parents, so
+    /// that a child that does not fit here lends its place to nobody. O(inner queues), and the queues
+    /// before the first that fits.
+    pub(super) fn next_on(&self, node: QueueId, executor: ExecutorId, free: &Resources) -> Option<Choice> {
+        let queue = self.queue(node);
+        let mut best = queue.ready.iter().find_map(|(_, leaf)| {
+            let ready = self.queue(*leaf).ready_as?;
+            let ask = self.ask_on(*leaf, executor, free)?;
+            Some(if ask == ready.ask { ready } else { self.leaf_choice(*leaf, ask) })
+        });
+        for inner in &queue.inner {
+            if let Some(below) = self.next_on(*inner, executor, free) {
+                let choice = self.inner_choice(*inner, below);
+                if best.is_none_or(|best| choice.key < best.key) {
+                    best = Some(choice);
+                }
+            }
+        }
+        best
+    }
+
+    /// The part of the cluster that each queue is entitled to, by index: its guarantee, or, if that is
+    /// more, its weight's part of what is left after the guarantees of its siblings.
+    ///
+    /// Only queues that want or hold anything count. Among siblings with weights `w`, guarantees `g`
+    /// and the parent's part `E`, it is `max(g, l * w)` with the `l` for which the sum is `E`.
+    pub(super) fn fair_shares(&self) -> Vec<f64> {
+        let mut shares = vec![0.0; self.queues.len()];
+        shares[QueueId::ROOT.0 as usize] = 1.0;
+        let mut to_visit = vec![QueueId::ROOT];
+        while let Some(id) = to_visit.pop() {
+            let children = self.queue(id).children.iter().copied().filter(|child| self.queue(*child).is_active());
+            let mut rest: Vec<_> = children.map(|child| (child, self.guaranteed_part(child))).collect();
+            to_visit.extend(rest.iter().map(|(child, _)| *child));
+            let mut part: f64 = shares[id.0 as usize];
+            loop {
+                let weights: f64 = rest.iter().map(|(child, _)| self.queue(*child).spec.weight).sum();
+                let level = part.max(0.0) / weights;
+                let (guaranteed, fair): (Vec<_>, Vec<_>) =
+                    rest.into_iter().partition(|(child, least)| *least > level * self.queue(*child).spec.weight);
+                for (child, least) in &guaranteed {
+                    shares[child.0 as usize] = *least;
+                    part -= least;
+                }
+                if guaranteed.is_empty() {
+                    for (child, _) in &fair {
+                        shares[child.0 as usize] = level * self.queue(*child).spec.weight;
+                    }
+                    break;
+                }
+                rest = fair;
+            }
+        }
+        shares
+    }
+
+    fn guaranteed_part(&self, id: QueueId) -> f64 {
+        let queue = self.queue(id);
+        queue.spec.guarantee.min(&queue.used.plus(&queue.wanted)).dominant_part(&self.total).1
+    }
+}
