@@ -1,0 +1,3 @@
+//! How long the allocator takes to decide.
+
+fn main() {}
