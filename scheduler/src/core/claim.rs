@@ -1,58 +1,103 @@
 //! Large tasks get an executor cleared for them.
 //!
-//! A queue whose next task fits on no executor, because what is free is in small pieces, would wait
-//! for ever while others take each piece as it comes free. After a while one executor is claimed for
-//! it: nothing else is placed there until the task fits. One claim to a queue.
+//! An ask whose next task fits on no executor, because what is free is in small pieces, would wait
+//! for ever while others take each piece as it comes free; be they other queues or other asks of the
+//! same queue. After a while one executor is claimed for it: nothing else is placed there until the
+//! task fits. One claim to a queue.
 
 use super::allocator::Allocator;
 use super::executor::{Executor, ExecutorId, ExecutorState};
-use super::queue::QueueId;
+use super::queue::{PendingAsk, QueueId};
 use super::resources::{Kind, Resources};
 
 impl Allocator {
-    /// Claims an executor for each of the leaves that has waited long enough, if one would do.
-    pub(super) fn claim_for(&mut self, unplaced: &[QueueId]) {
+    /// Claims an executor for each of the asks that has waited long enough, if one would do.
+    pub(super) fn claim_for(&mut self, unplaced: &[(QueueId, usize)]) {
         let mut fair_shares = None;
-        for leaf in unplaced {
+        for (leaf, ask) in unplaced {
             let queue = self.queue(*leaf);
-            let waited = queue.waiting_since.map_or(0, |since| self.now.saturating_sub(since));
-            if queue.claim.is_some() || waited < self.options.claim_after_ms {
+            let Some(pending) = queue.asks.get(*ask).filter(|pending| pending.is_wanted()) else { continue };
+            let unit = pending.ask.unit;
+            if let Some((id, claimed_for)) = queue.claim {
+                // Cleared and still not served: it is not for want of room that the task waits.
+                let is_clear = self.executor(id).is_some_and(|executor| unit.fits(&executor.unreserved_free()));
+                if claimed_for == pending.ask.id && (is_clear || self.is_limited(*leaf, &unit)) {
+                    self.release_claim_of(*leaf);
+                }
                 continue;
             }
-            let Some(pending) = queue.asks.iter().find(|pending| pending.is_wanted()) else { continue };
-            let unit = pending.ask.unit;
+            if self.now.saturating_sub(pending.since) < self.options.claim_after_ms {
+                continue;
+            }
             // A queue at its limit or above its share waits for its own tasks to end, not for room.
             let (_, share) = queue.used.dominant_part(&self.total);
-            let is_limited = !self.path_of(*leaf).all(|id| self.queue(id).is_within_limit_with(&unit));
+            let is_limited = self.is_limited(*leaf, &unit);
             if is_limited || share >= fair_shares.get_or_insert_with(|| self.fair_shares())[leaf.0 as usize] {
                 continue;
             }
             let candidates = self.executors.iter().enumerate().filter_map(|(index, executor)| {
+                let id = ExecutorId(index as u32);
                 let executor = executor.as_ref()?;
-                let could = executor.state == ExecutorState::Active
-                    && executor.claimed_by.is_none()
-                    && executor.reservations.is_empty()
-                    && unit.fits(&executor.spec.total)
-                    && pending.reaches(executor, |_| None);
-                could.then(|| (missing_part(executor, &unit), index))
+                let could = executor.claimed_by.is_none()
+                    && self.could_be_claimed(*leaf, pending, executor)
+                    && !self.is_filtered(queue, *leaf, pending.ask.id, id);
+                could.then(|| (missing_part(executor, &unit), id))
             });
             let best = candidates.min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-            if let Some((missing, index)) = best
+            if let Some((missing, id)) = best
                 && missing > 0.0
             {
-                let id = ExecutorId(index as u32);
-                if let Some(executor) = self.executors[index].as_mut() {
-                    executor.claimed_by = Some(*leaf);
-                }
-                self.queue_mut(*leaf).claim = Some(id);
-                self.update_room(id);
-                self.refresh(*leaf);
+                self.claim(*leaf, *ask, id);
             }
         }
     }
 
-    pub(super) fn release_claim_of(&mut self, leaf: QueueId) {
-        if let Some(id) = self.queue_mut(leaf).claim.take() {
+    /// Keeps an executor clear for that ask.
+    pub(super) fn claim(&mut self, leaf: QueueId, ask: usize, id: ExecutorId) {
+        let Some(executor) = self.executors.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
+        executor.claimed_by = Some(leaf);
+        let queue = self.queue_mut(leaf);
+        queue.claim = queue.asks.get(ask).map(|pending| (id, pending.ask.id));
+        self.update_room(id);
+        self.refresh(leaf);
+    }
+
+    /// Whether the executor, once clear, would do for the ask.
+    pub(super) fn could_be_claimed(&self, leaf: QueueId, pending: &PendingAsk, executor: &Executor) -> bool {
+        executor.claimed_by.is_none_or(|claimant| claimant == leaf)
+            && executor.state == ExecutorState::Active
+            && executor.reservations.is_empty()
+            && pending.ask.unit.fits(&executor.spec.total)
+            && pending.reaches(executor, |host| self.rack_of(host))
+    }
+
+    fn is_limited(&self, leaf: QueueId, unit: &Resources) -> bool {
+        !self.path_of(leaf).all(|id| self.queue(id).is_within_limit_with(unit))
+    }
+
+    /// Whether the leaf still wants what its claim is for and can have it there; true without a claim.
+    pub(super) fn claim_is_of_use(&self, leaf: QueueId) -> bool {
+        let queue = self.queue(leaf);
+        let Some((id, ask)) = queue.claim else { return true };
+        let pending = queue.asks.iter().find(|pending| pending.ask.id == ask);
+        !queue.suppressed
+            && pending.zip(self.executor(id)).is_some_and(|(pending, executor)| {
+                pending.is_wanted()
+                    && queue.is_within_limit_with(&pending.ask.unit)
+                    && self.could_be_claimed(leaf, pending, executor)
+            })
+    }
+
+    /// What an executor is being cleared for.
+    pub(super) fn cleared_for(&self, leaf: QueueId) -> Resources {
+        let queue = self.queue(leaf);
+        let asked = queue.claim.and_then(|(_, ask)| queue.asks.iter().find(|pending| pending.ask.id == ask));
+        asked.map(|pending| pending.ask.unit).unwrap_or_default()
+    }
+
+    /// Ends the claim; the caller refreshes the leaf.
+    pub(super) fn end_claim(&mut self, leaf: QueueId) {
+        if let Some((id, _)) = self.queue_mut(leaf).claim.take() {
             if let Some(executor) = self.executors[id.0 as usize].as_mut() {
                 executor.claimed_by = None;
             }
@@ -60,10 +105,16 @@ impl Allocator {
         }
     }
 
+    pub(super) fn release_claim_of(&mut self, leaf: QueueId) {
+        if self.queue(leaf).claim.is_some() {
+            self.end_claim(leaf);
+            self.refresh(leaf);
+        }
+    }
+
     pub(super) fn release_claim_on(&mut self, id: ExecutorId) {
         if let Some(leaf) = self.executor(id).and_then(|executor| executor.claimed_by) {
             self.release_claim_of(leaf);
-            self.refresh(leaf);
         }
     }
 }

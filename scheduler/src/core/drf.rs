@@ -14,12 +14,16 @@
 //!
 //! - *Blocked children do not count*: the child that speaks for an inner queue is the first that can
 //!   be placed.
-//! - *Like is compared with like*: an inner queue is judged by what is held below it of the one
-//!   resource that dominates the child that speaks for it. What a sibling holds of another resource
-//!   does not count against it, and what siblings hold of the same resource counts in full.
+//! - *Like is compared with like*: an inner queue is judged by what is held below it of what the child
+//!   that speaks for it competes for: in full of the resource that dominates that child, and of the one
+//!   of which its task takes the largest part of what is free; of others in proportion to that part.
+//!   What a sibling holds of a resource that the child hardly needs, or that there is plenty of, does
+//!   not count against it. What siblings hold of a scarce one counts in full, even if another dominates
+//!   the child; else a tenant could hold much of it in a queue that wants no more, and get as much again.
 //!
-//! In the balance of progressive filling both rules give the same shares; the paper's examples are
-//! among the tests.
+//! In the balance of progressive filling these rules and rescaling give the same shares; the paper's
+//! examples are among the tests. A child speaks with the share of its tenant, so that a tenant is
+//! judged as if it were a queue itself when all of its children run the same tasks.
 
 use super::allocator::Allocator;
 use super::executor::ExecutorId;
@@ -99,8 +103,8 @@ impl Allocator {
         Choice { key, leaf, ask, kind }
     }
 
-    /// The place of an inner queue in its parent's order, given who is next below it.
-    fn inner_choice(&self, node: QueueId, below: Choice) -> Choice {
+    /// The place of an inner queue in its parent's order, given who is next below it, and what is free.
+    fn inner_choice(&self, node: QueueId, below: Choice, free: &Resources) -> Choice {
         if self.options.policy == Policy::Fifo {
             return below;
         }
@@ -111,9 +115,20 @@ impl Allocator {
         } else if below.key.class == Class::BelowGuarantee {
             Key { served: queue.last_served, ..below.key }
         } else {
-            Key::new(Class::Fair, queue.used.part(&self.total, below.kind) / queue.spec.weight, queue.last_served)
+            let share = self.share_as_seen_by(queue, unit, below.kind, free);
+            Key::new(Class::Fair, share / queue.spec.weight, queue.last_served)
         };
         Choice { key, ..below }
+    }
+
+    /// The largest part that the queue holds of any kind, each kind as far as one who needs `unit` must compete
+    /// for it: in full that of which `unit` would take the largest part of what is free, the others in proportion.
+    fn share_as_seen_by(&self, queue: &Queue, unit: &Resources, dominant: Kind, free: &Resources) -> f64 {
+        let need = |kind| unit.get(kind) as f64 / free.get(kind).max(1) as f64;
+        let kinds = || Kind::all().filter(|kind| unit.get(*kind) > 0);
+        let most = kinds().map(need).fold(0.0, f64::max);
+        let seen = kinds().map(|kind| queue.used.part(&self.total, kind) * (need(kind) / most));
+        seen.fold(queue.used.part(&self.total, dominant), f64::max)
     }
 
     /// Who is next below `node`, wherever there is room. O(inner queues whose state changed).
@@ -121,11 +136,11 @@ impl Allocator {
         if let Some(known) = self.queue(node).next {
             return known;
         }
-        let mut best = self.queue(node).ready.first().and_then(|(_, leaf)| self.queue(*leaf).ready_as);
+        let mut best = self.first_leaf_below(node);
         for index in 0..self.queue(node).inner.len() {
             let inner = self.queue(node).inner[index];
             if let Some(below) = self.next_below(inner) {
-                let choice = self.inner_choice(inner, below);
+                let choice = self.inner_choice(inner, below, &self.scarce);
                 if best.is_none_or(|best| choice.key < best.key) {
                     best = Some(choice);
                 }
@@ -135,21 +150,39 @@ impl Allocator {
         best
     }
 
+    /// The first child of `node` that runs tasks itself; one that speaks for others only if it can be placed.
+    fn first_leaf_below(&mut self, node: QueueId) -> Option<Choice> {
+        loop {
+            let (_, leaf) = self.queue(node).ready.first()?;
+            let choice = self.queue(*leaf).ready_as?;
+            if node == QueueId::ROOT || self.place(&choice).is_some() {
+                return Some(choice);
+            }
+            self.set_aside(&choice);
+        }
+    }
+
     /// Who is next below `node` among those that can use `executor` now.
     ///
     /// The first of each inner queue that fits is compared by what that one makes of its parents, so
     /// that a child that does not fit here lends its place to nobody. O(inner queues), and the queues
     /// before the first that fits.
-    pub(super) fn next_on(&self, node: QueueId, executor: ExecutorId, free: &Resources) -> Option<Choice> {
+    pub(super) fn next_on(
+        &self,
+        node: QueueId,
+        executor: ExecutorId,
+        room: &Resources,
+        free: &Resources,
+    ) -> Option<Choice> {
         let queue = self.queue(node);
         let mut best = queue.ready.iter().find_map(|(_, leaf)| {
             let ready = self.queue(*leaf).ready_as?;
-            let ask = self.ask_on(*leaf, executor, free)?;
+            let ask = self.ask_on(*leaf, executor, room)?;
             Some(if ask == ready.ask { ready } else { self.leaf_choice(*leaf, ask) })
         });
         for inner in &queue.inner {
-            if let Some(below) = self.next_on(*inner, executor, free) {
-                let choice = self.inner_choice(*inner, below);
+            if let Some(below) = self.next_on(*inner, executor, room, free) {
+                let choice = self.inner_choice(*inner, below, free);
                 if best.is_none_or(|best| choice.key < best.key) {
                     best = Some(choice);
                 }

@@ -54,7 +54,8 @@ impl Cluster {
                 return started;
             }
             for offer in offers {
-                started.extend(self.allocator.accept(offer.id, &[offer.resources], self.now).expect("the offer stands"));
+                started
+                    .extend(self.allocator.accept(offer.id, &[offer.resources], self.now).expect("the offer stands"));
             }
         }
     }

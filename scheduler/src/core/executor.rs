@@ -72,17 +72,23 @@ impl Executor {
         }
     }
 
-    /// What is neither used nor reserved.
+    /// What is neither used nor kept by a reservation.
     pub fn unreserved_free(&self) -> Resources {
-        if self.reservations.is_empty() {
-            return self.spec.total.minus(&self.used);
-        }
-        let (mut amount, mut used) = (Resources::ZERO, Resources::ZERO);
-        for reservation in &self.reservations {
-            amount = amount.plus(&reservation.amount);
-            used = used.plus(&reservation.used);
-        }
-        self.spec.total.minus(&amount).minus(&self.used.minus(&used))
+        let free = self.free();
+        // A reservation may be cut below what is in use of it, or made of what others still use.
+        self.reservations.iter().fold(free, |free, reservation| free.minus(&reservation.left()))
+    }
+
+    /// What nobody holds, reserved or not.
+    pub fn free(&self) -> Resources {
+        self.spec.total.minus(&self.used)
+    }
+}
+
+impl Reservation {
+    /// What of it is not in use.
+    pub fn left(&self) -> Resources {
+        self.amount.minus(&self.used)
     }
 }
 

@@ -13,14 +13,20 @@
 //! - [`executor`]: executors, their places, and what is free or reserved on them
 //! - [`index`]: finding an executor with room among many
 //! - [`drf`]: the order of queues by weighted dominant share, down the tree
-//! - [`allocator`]: the state machine around them: offers made, accepted, declined, rescinded
+//! - [`allocator`]: the state machine around them, and the words for what goes in and out
+//! - [`cluster`]: executors come, drain, are lost, and keep parts of themselves for queues
+//! - [`tree`]: queues are created, altered and dropped
+//! - [`demand`]: what queues want, and what follows for them and those above
+//! - [`offers`]: offers made, accepted, declined, rescinded, expired
+//! - [`tasks`]: tasks start and end
 //! - [`claim`]: large tasks get an executor cleared for them
 //! - [`restore`]: guarantees restored by revoking the youngest tasks of queues above their share
 //! - [`locality`]: delay scheduling, the queue's own choice to wait for a better place
 //! - [`admission`]: how many queries of a queue run, wait, and for how long
+//! - [`views`] and [`check`]: what a person may wonder about, and whether all sums agree
 //!
 //! # Laws
-//! Held by tests here and by properties in `tests/laws.rs`:
+//! Held by the tests in `examples.rs` and by properties in `laws.rs`:
 //!
 //! - *Conservation*: what is free, offered, used and reserved on an executor is its total, always.
 //! - *Guarantees first*: a queue below its guarantee is served before any other, and no other
@@ -32,14 +38,21 @@
 
 pub mod admission;
 pub mod allocator;
+mod check;
 mod claim;
+mod cluster;
+mod demand;
 pub mod drf;
 pub mod executor;
 pub mod index;
 pub mod locality;
+mod offers;
 pub mod queue;
 pub mod resources;
 mod restore;
+mod tasks;
+mod tree;
+mod views;
 
 pub use admission::{Admission, AdmissionLimits, Arrival};
 pub use allocator::{Allocator, Departure, Filter, Offer, OfferError, OfferId, Options, QueueError, TaskId};

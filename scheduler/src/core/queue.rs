@@ -77,6 +77,9 @@ pub struct Ask {
     pub arrived: u64,
 }
 
+/// More than this is counted as this, by queue and kind, so that sums over all queues do not overflow.
+const MOST_WANTED: Resources = Resources::all_of(1 << 53);
+
 #[derive(Debug, Clone)]
 pub(super) struct PendingAsk {
     pub ask: Ask,
@@ -84,6 +87,8 @@ pub(super) struct PendingAsk {
     pub is_possible: bool,
     /// The cycle in which no executor had room for it.
     pub unplaced_in_cycle: u64,
+    /// When it was last served, or began to be asked for.
+    pub since: Millis,
 }
 
 #[derive(Debug, Clone)]
@@ -105,10 +110,14 @@ pub(super) struct Queue {
     pub asks: Vec<PendingAsk>,
     pub suppressed: bool,
     pub filter_count: u32,
+    /// What executors are being cleared for, for this queue and those below; no need to keep it free elsewhere.
+    pub cleared: Resources,
     /// When it was last given anything, or began to want it.
     pub waiting_since: Option<Millis>,
-    /// The executor that is being cleared for it.
-    pub claim: Option<ExecutorId>,
+    /// Since when it wants something that a guarantee of its own or below promises.
+    pub short_since: Option<Millis>,
+    /// The executor that is being cleared for it, and for which of its asks.
+    pub claim: Option<(ExecutorId, AskId)>,
     pub youngest: Option<u32>,
     pub oldest: Option<u32>,
     pub task_count: u32,
@@ -138,7 +147,9 @@ impl Queue {
             asks: Vec::new(),
             suppressed: false,
             filter_count: 0,
+            cleared: Resources::ZERO,
             waiting_since: None,
+            short_since: None,
             claim: None,
             youngest: None,
             oldest: None,
@@ -161,41 +172,87 @@ impl Queue {
         })
     }
 
-    /// What of its guarantee it still claims, given what it wants.
-    pub fn claimed_guarantee(&self) -> Resources {
+    /// What a queue that runs tasks may still claim by its guarantee: as many whole tasks as are within it.
+    pub fn claimed_by_tasks(&self) -> Resources {
         if self.spec.guarantee.is_zero() || self.suppressed {
             return Resources::ZERO;
         }
-        self.spec.guarantee.minus(&self.used).min(&self.wanted)
+        let mut held = self.used;
+        for pending in self.asks.iter().filter(|pending| pending.is_wanted()) {
+            let unit = &pending.ask.unit;
+            let count = self.tasks_within_guarantee(&held, unit).min(u64::from(pending.ask.count));
+            held = held.plus(&unit.times(count));
+        }
+        let claimed = held.minus(&self.used);
+        // Kinds that are not guaranteed are not kept for it.
+        Kind::all().filter(|kind| self.spec.guarantee.get(*kind) == 0).fold(claimed, |sum, kind| sum.with(kind, 0))
+    }
+
+    /// How many tasks of that shape are within the guarantee when so much is held.
+    fn tasks_within_guarantee(&self, held: &Resources, unit: &Resources) -> u64 {
+        let guaranteed = Kind::all().filter(|kind| self.spec.guarantee.get(*kind) > 0);
+        let mut most = None;
+        for kind in guaranteed {
+            let Some(left) = self.spec.guarantee.get(kind).checked_sub(held.get(kind)) else { return 0 };
+            if unit.get(kind) > 0 {
+                most = Some(most.unwrap_or(u64::MAX).min(left / unit.get(kind)));
+            }
+        }
+        most.unwrap_or(0)
+    }
+
+    /// What a queue with children may still claim, by its own guarantee or theirs, if it holds `used` and wants
+    /// `wanted`.
+    ///
+    /// By its own guarantee that is what it wants, in that mixture, until the first kind is used up: what is left
+    /// of the other kinds can then no longer be claimed.
+    pub fn claimed_below(&self, used: &Resources, wanted: &Resources, children_pledged: &Resources) -> Resources {
+        let guarantee = &self.spec.guarantee;
+        let mut claimed = Resources::ZERO;
+        if !guarantee.is_zero() {
+            let kinds = || Kind::all().filter(|kind| guarantee.get(*kind) > 0 && wanted.get(*kind) > 0);
+            let left = guarantee.minus(used);
+            let is_exceeded = Kind::all().any(|kind| guarantee.get(kind) > 0 && used.get(kind) > guarantee.get(kind));
+            let part = kinds().map(|kind| left.part(wanted, kind)).fold(1.0, f64::min);
+            for kind in kinds().filter(|_| !is_exceeded) {
+                let amount = (wanted.get(kind) as f64 * part) as u64;
+                claimed = claimed.with(kind, amount.min(left.get(kind)));
+            }
+        }
+        // What its limit forbids cannot be claimed, whoever below is guaranteed it.
+        claimed.minus(&self.cleared).max(children_pledged).min(&self.spec.limit.minus(used))
     }
 
     /// What the asks sum up to, as far as any executor could serve them.
     pub fn wanted_by_asks(&self) -> Resources {
         let wanted = self.asks.iter().filter(|pending| pending.is_wanted() && !self.suppressed);
-        wanted.fold(Resources::ZERO, |sum, pending| sum.plus(&pending.ask.unit.times(u64::from(pending.ask.count))))
+        let sum =
+            wanted.fold(Resources::ZERO, |sum, pending| sum.plus(&pending.ask.unit.times(pending.ask.count.into())));
+        sum.min(&MOST_WANTED)
     }
 
-    pub fn wants_any(&self) -> bool {
-        self.asks.iter().any(PendingAsk::is_wanted)
-    }
-
-    /// Whether it holds or wants anything.
+    /// Whether it holds or wants anything that counts.
     pub fn is_active(&self) -> bool {
         !self.used.is_zero() || !self.wanted.is_zero()
+    }
+
+    /// Whether it has tasks, offers or asks, be they of a kind that can be served now or not.
+    pub fn is_in_use(&self) -> bool {
+        self.is_active() || self.task_count > 0 || self.asks.iter().any(|pending| pending.ask.count > 0)
     }
 
     pub fn is_leaf(&self) -> bool {
         self.children.is_empty()
     }
 
-    /// Whether one more `unit` keeps within the guarantee, in every kind that has one.
+    /// Whether one more `unit` keeps within the guarantee, in every kind that has one, and needs one of them.
     pub fn is_below_guarantee_with(&self, unit: &Resources) -> bool {
-        let guarantee = &self.spec.guarantee;
-        if guarantee.is_zero() {
-            return false;
-        }
-        let with = self.used.plus(unit);
-        Kind::all().all(|kind| guarantee.get(kind) == 0 || with.get(kind) <= guarantee.get(kind))
+        !self.spec.guarantee.is_zero() && self.tasks_within_guarantee(&self.used, unit) > 0
+    }
+
+    /// Whether one more `unit` keeps within the guarantee when `more` is held, too.
+    pub fn guarantees(&self, more: &Resources, unit: &Resources) -> bool {
+        !self.spec.guarantee.is_zero() && self.tasks_within_guarantee(&self.used.plus(more), unit) > 0
     }
 
     /// Whether one more `unit` keeps within the limit.
@@ -210,7 +267,7 @@ impl PendingAsk {
     }
 
     /// Whether the ask may be served by that executor, by its place alone.
-    pub fn reaches(&self, executor: &Executor, rack_of: impl Fn(&str) -> Option<String>) -> bool {
+    pub fn reaches<'a>(&self, executor: &Executor, rack_of: impl Fn(&str) -> Option<&'a str>) -> bool {
         match self.ask.reach {
             Reach::Anywhere => true,
             _ if self.prefers(executor) => true,
@@ -242,7 +299,7 @@ pub struct QueueView {
     pub spec: QueueSpec,
     /// Held by tasks and by offers.
     pub used: Resources,
-    /// Asked for and not held.
+    /// Asked for and not held, as far as any executor could serve it.
     pub wanted: Resources,
     /// The part of the cluster that it holds of its scarcest resource, 0.0 to 1.0, not divided by the weight.
     pub dominant_share: f64,

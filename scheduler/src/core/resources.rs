@@ -72,6 +72,11 @@ impl Resources {
         Self::ZERO.with(Kind::CPU, cpu_millis).with(Kind::MEMORY, memory_bytes)
     }
 
+    /// The same amount of every kind.
+    pub const fn all_of(amount: u64) -> Self {
+        Self([amount; MAX_KINDS])
+    }
+
     /// The same vector with another amount of one kind.
     #[must_use]
     pub fn with(mut self, kind: Kind, amount: u64) -> Self {
