@@ -18,7 +18,7 @@
 //! - [`tree`]: queues are created, altered and dropped
 //! - [`demand`]: what queues want, and what follows for them and those above
 //! - [`offers`]: offers made, accepted, declined, rescinded, expired
-//! - [`tasks`]: tasks start and end
+//! - [`tasks`] and [`combine`]: tasks start, are made one, and end
 //! - [`claim`]: large tasks get an executor cleared for them
 //! - [`restore`]: guarantees restored by revoking the youngest tasks of queues above their share
 //! - [`locality`]: delay scheduling, the queue's own choice to wait for a better place
@@ -41,6 +41,7 @@ pub mod allocator;
 mod check;
 mod claim;
 mod cluster;
+mod combine;
 mod demand;
 pub mod drf;
 pub mod executor;
@@ -68,3 +69,5 @@ pub type Millis = u64;
 
 #[cfg(test)]
 mod examples;
+#[cfg(test)]
+mod laws;

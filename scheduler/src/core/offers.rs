@@ -312,14 +312,22 @@ impl Allocator {
         }
         if let Some(executor) = self.executors[id.0 as usize].as_mut() {
             executor.used = executor.used.minus(amount);
-            if let Some((of, part)) = reserved {
-                if let Some(reservation) = executor.reservations.iter_mut().find(|r| r.queue == *of) {
-                    reservation.used = reservation.used.minus(part);
-                }
-                executor.reservations.retain(|r| !r.amount.is_zero() || !r.used.is_zero());
-                if executor.reservations.is_empty() {
-                    self.reserving.retain(|known| *known != id);
-                }
+        }
+        match reserved {
+            Some(reserved) => self.give_back_reserved(id, reserved),
+            None => self.update_room(id),
+        }
+    }
+
+    /// That part of a reservation is no longer in use by it.
+    pub(super) fn give_back_reserved(&mut self, id: ExecutorId, (of, part): &(QueueId, Resources)) {
+        if let Some(executor) = self.executors[id.0 as usize].as_mut() {
+            if let Some(reservation) = executor.reservations.iter_mut().find(|r| r.queue == *of) {
+                reservation.used = reservation.used.minus(part);
+            }
+            executor.reservations.retain(|r| !r.amount.is_zero() || !r.used.is_zero());
+            if executor.reservations.is_empty() {
+                self.reserving.retain(|known| *known != id);
             }
         }
         self.update_room(id);

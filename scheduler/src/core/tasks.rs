@@ -58,15 +58,22 @@ impl Allocator {
     pub fn finish_task(&mut self, id: TaskId, now: Millis) -> Option<ExecutorId> {
         self.now = self.now.max(now);
         let (index, generation) = (id.0 as u32, (id.0 >> 32) as u32);
-        let slot = self.tasks.get_mut(index as usize)?;
-        if slot.as_ref()?.generation != generation {
+        if self.tasks.get(index as usize)?.as_ref()?.generation != generation {
             return None;
         }
-        let task = slot.take()?;
+        let task = self.unlink(index)?;
+        self.give_back(task.queue, task.executor, &task.resources, task.reserved.as_deref());
+        self.refresh(task.queue);
+        Some(task.executor)
+    }
+
+    /// Takes a task out of all lists; what it holds stays charged.
+    pub(super) fn unlink(&mut self, index: u32) -> Option<Task> {
+        let task = self.tasks.get_mut(index as usize)?.take()?;
         if task.revoked {
             self.revoking.remove(&index);
         }
-        self.vacant_tasks.push((index, generation.wrapping_add(1)));
+        self.vacant_tasks.push((index, task.generation.wrapping_add(1)));
         let (older, younger) = task.in_queue;
         match younger.and_then(|index| self.tasks[index as usize].as_mut()) {
             Some(younger) => younger.in_queue.0 = older,
@@ -92,8 +99,6 @@ impl Allocator {
         if let Some(executor) = self.executors[task.executor.0 as usize].as_mut() {
             executor.task_count -= 1;
         }
-        self.give_back(task.queue, task.executor, &task.resources, task.reserved.as_deref());
-        self.refresh(task.queue);
-        Some(task.executor)
+        Some(task)
     }
 }
