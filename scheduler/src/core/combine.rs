@@ -22,7 +22,7 @@ impl Allocator {
             match (task.reserved.as_deref_mut(), other.reserved) {
                 (None, theirs) => task.reserved = theirs,
                 (Some(mine), Some(theirs)) if mine.0 == theirs.0 => mine.1 = mine.1.plus(&theirs.1),
-                // A task holds of one reservation only: the other counts its part as not in use, and has it when the task ends.
+                // A task uses one reservation: the other has its part back as soon as the task ends.
                 (Some(_), Some(theirs)) => self.give_back_reserved(executor, &theirs),
                 (Some(_), None) => {}
             }

@@ -85,7 +85,8 @@ fn event() -> impl Strategy<Value = Event> {
         6 => Just(Event::Allocate),
         3 => number().prop_map(Event::AllocateOn),
         8 => (number(), 0..4_u8, 1..4_u8).prop_map(|(offer, parts, of)| Event::Accept { offer, parts, of }),
-        3 => (number(), proptest::option::of(number())).prop_map(|(offer, filter_ms)| Event::Decline { offer, filter_ms }),
+        3 => (number(), proptest::option::of(number()))
+            .prop_map(|(offer, filter_ms)| Event::Decline { offer, filter_ms }),
         1 => number().prop_map(Event::Rescind),
         3 => (0..5_000_u16).prop_map(Event::Pass),
         3 => number().prop_map(Event::Finish),
@@ -449,7 +450,8 @@ proptest! {
                 let held = allocator.queue_used(*other);
                 let held = Resources::new(scale(held.cpu_millis()), scale(held.memory_bytes()));
                 let one_more = dominant(&theirs.unit, &large()) / dominant(&queue.unit, &large());
-                let bound = tasks_of(&allocator, *id) as f64 + (1.0 + one_more) * (queue.weight / theirs.weight).max(1.0);
+                let bound = (1.0 + one_more) * (queue.weight / theirs.weight).max(1.0);
+                let bound = tasks_of(&allocator, *id) as f64 + bound;
                 prop_assert!(tasks_in(&held, &queue.unit) as f64 <= bound, "{} envies {}", queue.path, theirs.path);
             }
         }
@@ -492,9 +494,9 @@ proptest! {
             }
             let spec = QueueSpec { weight: f64::from(*weight), ..QueueSpec::default() };
             nested.create_queue(&path, spec).unwrap();
-            let leaves = leaves.iter().enumerate();
-            let leaves: Vec<_> = leaves.map(|(leaf, weight)| queue(format!("{path}.{leaf}"), *weight, theirs)).collect();
-            add_queues(&mut nested, &leaves);
+            for (leaf, weight) in leaves.iter().enumerate() {
+                add_queues(&mut nested, &[queue(format!("{path}.{leaf}"), *weight, theirs)]);
+            }
         }
         fill(&mut nested);
         let bound = 1 + (dominant(&theirs, &large()) / dominant(&mine, &large())).ceil() as u64;
