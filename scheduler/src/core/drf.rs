@@ -139,15 +139,32 @@ impl Allocator {
         let mut best = self.first_leaf_below(node);
         for index in 0..self.queue(node).inner.len() {
             let inner = self.queue(node).inner[index];
-            if let Some(below) = self.next_below(inner) {
+            while let Some(below) = self.next_below(inner) {
+                if !self.can_be_placed(&below) {
+                    self.set_aside(&below);
+                    continue;
+                }
                 let choice = self.inner_choice(inner, below, &self.scarce);
                 if best.is_none_or(|best| choice.key < best.key) {
                     best = Some(choice);
                 }
+                break;
             }
         }
         self.queue_mut(node).next = Some(best);
         best
+    }
+
+    /// Whether one that was asked for earlier in the cycle can be placed still; mostly O(1).
+    fn can_be_placed(&mut self, choice: &Choice) -> bool {
+        let queue = self.queue(choice.leaf);
+        let unit = &queue.asks[choice.ask].ask.unit;
+        if queue.place_seen.is_some_and(|(ask, id)| ask == choice.ask && unit.fits(&self.room.get(id.0 as usize))) {
+            return true;
+        }
+        let place = self.place(choice);
+        self.queue_mut(choice.leaf).place_seen = place.map(|id| (choice.ask, id));
+        place.is_some()
     }
 
     /// The first child of `node` that runs tasks itself; one that speaks for others only if it can be placed.
@@ -155,7 +172,7 @@ impl Allocator {
         loop {
             let (_, leaf) = self.queue(node).ready.first()?;
             let choice = self.queue(*leaf).ready_as?;
-            if node == QueueId::ROOT || self.place(&choice).is_some() {
+            if node == QueueId::ROOT || self.can_be_placed(&choice) {
                 return Some(choice);
             }
             self.set_aside(&choice);

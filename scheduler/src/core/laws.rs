@@ -261,7 +261,7 @@ fn guarantees_are_kept(allocator: &Allocator, revocations: &[Revocation]) -> Res
 }
 
 proptest! {
-    #![proptest_config(cases(2_000))]
+    #![proptest_config(cases(5_000))]
 
     /// *Conservation*: whatever happens, what is free, offered, used and reserved on an executor is its total, all
     /// sums agree, and when all tasks have ended and offers have expired everything is free.
@@ -386,7 +386,7 @@ fn tasks_in(room: &Resources, unit: &Resources) -> u64 {
 }
 
 proptest! {
-    #![proptest_config(cases(300))]
+    #![proptest_config(cases(1_000))]
 
     /// *Sharing incentive*: "Each user should be better off sharing the cluster, than exclusively using her own
     /// partition of the cluster" of the size of her weight.

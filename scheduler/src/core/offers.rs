@@ -40,7 +40,7 @@ impl Allocator {
     fn look_at_what_is_free(&mut self) {
         self.scarce = self.free;
         for queue in &mut self.queues {
-            queue.next = None;
+            (queue.next, queue.place_seen) = (None, None);
         }
     }
 

@@ -123,6 +123,8 @@ pub(super) struct Queue {
     pub task_count: u32,
     /// The number of the decision that served it last.
     pub last_served: u64,
+    /// An executor that was found in this cycle for one of its asks, by the index of that.
+    pub place_seen: Option<(usize, ExecutorId)>,
     /// Its place in the parent's order, while it is there.
     pub ready_as: Option<Choice>,
     /// Children that run tasks, can be served, in the order in which they are.
@@ -155,6 +157,7 @@ impl Queue {
             oldest: None,
             task_count: 0,
             last_served: 0,
+            place_seen: None,
             ready_as: None,
             ready: BTreeSet::new(),
             next: None,
