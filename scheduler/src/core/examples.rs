@@ -438,6 +438,19 @@ fn what_is_revoked_piece_by_piece_goes_to_the_beneficiary() {
     assert_eq!(cluster.running(late), 1);
 }
 
+/// A third cpu would cost the other a task of two, and leave it with less than it is promised.
+#[test]
+fn a_guarantee_is_not_restored_at_the_cost_of_another() {
+    let mut cluster = Cluster::new(&[cpus(6)]);
+    let (early, late) = (cluster.guaranteed("early", cpus(3)), cluster.guaranteed("late", cpus(3)));
+    cluster.wants(early, cpus(2), 3);
+    cluster.fill();
+    cluster.wants(late, cpus(1), 3);
+    cluster.now = 10_000;
+    assert_eq!(cluster.restore().len(), 1);
+    assert_eq!((cluster.running(early), cluster.running(late)), (2, 2));
+}
+
 #[test]
 fn a_task_on_its_way_out_is_not_revoked_twice() {
     let mut cluster = Cluster::new(&[cpus(4)]);
@@ -734,6 +747,23 @@ fn tasks_that_start_together_are_one_task() {
     assert_eq!((cluster.running(queue), cluster.allocator.queue_used(queue)), (1, cpus(3)));
     cluster.end(tasks[0]);
     assert_eq!(cluster.allocator.queue_used(queue), Resources::ZERO);
+}
+
+#[test]
+fn tasks_of_two_reservations_can_be_one_task() {
+    let mut cluster = Cluster::new(&[cpus(4)]);
+    let tenant = cluster.weighted("t", 1.0);
+    let child = cluster.weighted("t.child", 1.0);
+    for queue in [tenant, child] {
+        cluster.allocator.reserve(cluster.executor(0), queue, cpus(1)).expect("it is free");
+    }
+    cluster.wants(child, cpus(1), 2);
+    let tasks = cluster.fill();
+    cluster.allocator.combine_tasks(&tasks);
+    cluster.allocator.check().expect("sums agree");
+    cluster.end(tasks[0]);
+    assert_eq!(cluster.allocator.executor_free(cluster.executor(0)), cpus(4));
+    cluster.allocator.check().expect("sums agree");
 }
 
 #[test]
