@@ -50,7 +50,7 @@ mod run;
 pub mod scenario;
 mod units;
 
-pub use report::{JobTimes, Outcome, Percentiles, QueueOutcome, TaskCounts};
+pub use report::{JobTimes, Outcome, Percentiles, QueueOutcome, TaskCounts, comparison};
 pub use run::simulate;
 pub use scenario::{Scenario, ScenarioError};
 

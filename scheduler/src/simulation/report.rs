@@ -130,6 +130,17 @@ impl QueueOutcome {
         (placed > 0).then(|| self.tasks.on_hosts as f64 / placed as f64)
     }
 
+    /// The percentiles and what it lacked, as cells of a table.
+    fn waiting(&self) -> Vec<String> {
+        let mut cells = Vec::new();
+        for percentiles in [self.waits(), self.times()] {
+            let texts = percentiles.map(|p| [p.p50_ms, p.p95_ms, p.max_ms].map(words));
+            cells.extend(texts.unwrap_or_else(|| ["-", "-", "-"].map(str::to_owned)));
+        }
+        cells.push(self.missing_share().map_or("-".to_owned(), |missing| format!("{:.1} pts", 100.0 * missing)));
+        cells
+    }
+
     /// How much less than its fair share it held on average, while it wanted more.
     pub fn missing_share(&self) -> Option<f64> {
         mean(&self.missing_shares)
@@ -224,11 +235,7 @@ impl Outcome {
                 queue.refused_jobs.to_string(),
                 queue.expired_jobs.to_string(),
             ];
-            for percentiles in [queue.waits(), queue.times()] {
-                let texts = percentiles.map(|p| [p.p50_ms, p.p95_ms, p.max_ms].map(words));
-                row.extend(texts.unwrap_or_else(|| ["-", "-", "-"].map(str::to_owned)));
-            }
-            row.push(queue.missing_share().map_or("-".to_owned(), |missing| format!("{:.1} pts", 100.0 * missing)));
+            row.extend(queue.waiting());
             table.add_row(row);
         }
         right(table)
@@ -249,6 +256,23 @@ impl Outcome {
         }
         right(table)
     }
+}
+
+/// How the jobs fared under each policy, queue by queue: runs of one scenario and seed, so of the same jobs.
+pub fn comparison(outcomes: &[Outcome]) -> String {
+    let header = ["queue", "policy", "ended", "wait p50", "p95", "max", "time p50", "p95", "max", "below fair share"];
+    let mut table = table(header.map(str::to_owned).to_vec());
+    let count = outcomes.iter().map(|outcome| outcome.queues.len()).max().unwrap_or(0);
+    for index in 0..count {
+        for outcome in outcomes {
+            let Some(queue) = outcome.queues.get(index) else { continue };
+            let ended = queue.ended_jobs().to_string();
+            let mut row = vec![queue.path.clone(), outcome.policy_name().to_owned(), ended];
+            row.extend(queue.waiting());
+            table.add_row(row);
+        }
+    }
+    right(table).to_string()
 }
 
 fn table(header: Vec<String>) -> Table {

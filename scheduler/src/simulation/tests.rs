@@ -51,6 +51,8 @@ fn nothing_is_lost_or_held_twice_at_any_moment() {
 #[test]
 fn every_policy_gets_the_same_jobs() {
     let [drf, fifo] = [Policy::Drf, Policy::Fifo].map(|policy| simulate(&Scenario { policy, ..scenario(FLOOD) }));
+    let side_by_side = comparison(&[drf.clone(), fifo.clone()]);
+    assert_eq!(side_by_side.lines().count(), 2 + 2 * drf.queues.len(), "{side_by_side}");
     for (drf, fifo) in drf.queues.iter().zip(&fifo.queues) {
         let [drf, fifo] = [drf, fifo].map(|queue| queue.jobs.iter().map(|job| job.arrived_ms).collect::<Vec<_>>());
         assert_eq!(drf, fifo);
