@@ -1,7 +1,21 @@
 //! The session configuration that coordinator and executors start from.
 
 use ballista_core::extension::SessionConfigExt;
+use datafusion::common::extensions_options;
+use datafusion::config::ConfigExtension;
 use datafusion::prelude::SessionConfig;
+
+extensions_options! {
+    /// What the scheduler tells each task; nothing that a user sets.
+    pub struct TaskGrant {
+        /// Bytes of memory for each vcore that the task holds; 0 is a vcore's part of the executor.
+        pub memory_bytes_per_vcore: u64, default = 0
+    }
+}
+
+impl ConfigExtension for TaskGrant {
+    const PREFIX: &'static str = "sluice_task";
+}
 
 /// Bytes of one message of the data plane.
 const MESSAGE_BYTES: usize = 64 * 1024 * 1024;
@@ -18,6 +32,7 @@ const BROADCAST_ROWS: usize = 1 << 20;
 /// build side fits, and the static planner, which recovers the lost output of a finished stage.
 pub fn cluster_session_config() -> SessionConfig {
     SessionConfig::new_with_ballista()
+        .with_option_extension(TaskGrant::default())
         .with_ballista_adaptive_query_planner(false)
         .with_ballista_grpc_client_max_message_size(MESSAGE_BYTES)
         .set_bool("datafusion.optimizer.prefer_hash_join", true)

@@ -1,5 +1,6 @@
 //! An executor: runs tasks in memory budgets and serves their output to others.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use ballista_executor::shutdown::ShutdownNotifier;
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
+use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -34,7 +36,7 @@ use tonic::transport::server::TcpIncoming;
 
 use crate::client_pool::ConnectionPool;
 use crate::codec::SluiceCodec;
-use crate::config::cluster_session_config;
+use crate::config::{TaskGrant, cluster_session_config};
 use crate::functions::function_registry;
 use crate::shuffle::{CheckedEngine, CheckedFlightService};
 
@@ -65,6 +67,20 @@ pub enum ExecutorError {
     Memory { memory_bytes: u64, vcores: usize, least_bytes: u64 },
 }
 
+/// What an executor tells the coordinator of itself, beside its host and vcores.
+///
+/// As JSON it travels in the field `os_ver_long` of Ballista's registration, the only text there that
+/// has no use of its own; `memory_bytes` is added to it.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct ExecutorTraits {
+    /// Its rack, if known.
+    pub rack: String,
+    /// Its data centre, if known.
+    pub data_centre: String,
+    /// Amounts of further kinds of resources, by name.
+    pub resources: BTreeMap<String, u64>,
+}
+
 /// How to run an executor.
 #[derive(Debug, Clone)]
 pub struct ExecutorOptions {
@@ -78,6 +94,8 @@ pub struct ExecutorOptions {
     pub vcores: usize,
     /// Bytes that the tasks of this executor may hold together.
     pub memory_bytes: u64,
+    /// Where it stands and what else it has to give.
+    pub traits: ExecutorTraits,
     /// Shuffle and spill files; best on a fast or RAM-backed disk.
     pub work_dir: PathBuf,
 }
@@ -121,7 +139,7 @@ impl RunningExecutor {
             port: u32::from(flight_port),
             grpc_port: u32::from(grpc_port),
             specification: Some(ExecutorSpecification::default().with_vcores(options.vcores as u32).into()),
-            os_info: Some(ExecutorOperatingSystemSpecification::default().into()),
+            os_info: Some(described(&options).into()),
             ballista_protocol_version: BALLISTA_PROTOCOL_VERSION,
         };
         let executor = Arc::new(compose(registration, &work_dir, &options));
@@ -197,6 +215,26 @@ impl RunningExecutor {
     }
 }
 
+fn described(options: &ExecutorOptions) -> ExecutorOperatingSystemSpecification {
+    #[derive(Serialize)]
+    struct Described<'a> {
+        memory_bytes: u64,
+        #[serde(flatten)]
+        traits: &'a ExecutorTraits,
+    }
+    let described = Described { memory_bytes: pooled_bytes(options), traits: &options.traits };
+    ExecutorOperatingSystemSpecification {
+        // A struct of texts and numbers can always be written.
+        os_ver_long: serde_json::to_string(&described).unwrap_or_default(),
+        ..ExecutorOperatingSystemSpecification::default()
+    }
+}
+
+/// What the pools of all tasks may hold together.
+fn pooled_bytes(options: &ExecutorOptions) -> u64 {
+    (options.memory_bytes as f64 * POOL_FRACTION) as u64
+}
+
 async fn listen(bind: IpAddr) -> Result<TcpListener, ExecutorError> {
     let address = SocketAddr::new(bind, 0);
     TcpListener::bind(address).await.map_err(|source| ExecutorError::Listen { address, source })
@@ -218,13 +256,18 @@ async fn connect(coordinator: &str) -> Result<SchedulerGrpcClient<tonic::transpo
         .max_decoding_message_size(GRPC_MESSAGE_BYTES as usize))
 }
 
-/// The executor with one memory pool a task, sized by the vcores that the task holds.
+/// The executor with one memory pool a task, as large as what the scheduler granted.
+///
+/// Grants together never exceed what was offered, so that a task that wants more spills or fails alone.
 fn compose(registration: ExecutorRegistration, work_dir: &str, options: &ExecutorOptions) -> Executor {
     let spill_dir = work_dir.to_owned();
     let base: RuntimeProducer = Arc::new(move |_| RuntimeEnvBuilder::new().with_temp_file_path(&spill_dir).build_arc());
-    let per_vcore_bytes = (options.memory_bytes as f64 * POOL_FRACTION / options.vcores as f64) as usize;
-    let policy: MemoryPoolPolicy = Arc::new(move |base, _, vcores| {
-        let bytes = per_vcore_bytes.saturating_mul(vcores.max(1) as usize);
+    let most_bytes = pooled_bytes(options);
+    let part_bytes = most_bytes / options.vcores.max(1) as u64;
+    let policy: MemoryPoolPolicy = Arc::new(move |base, config, vcores| {
+        let granted = config.options().extensions.get::<TaskGrant>().map_or(0, |grant| grant.memory_bytes_per_vcore);
+        let per_vcore = if granted > 0 { granted } else { part_bytes };
+        let bytes = per_vcore.saturating_mul(u64::from(vcores.max(1))).min(most_bytes) as usize;
         RuntimeEnvBuilder::from_runtime_env(&base).with_memory_pool(Arc::new(FairSpillPool::new(bytes))).build_arc()
     });
     let runtime: RuntimeProducer = {

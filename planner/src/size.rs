@@ -17,6 +17,8 @@ pub struct InputSize {
     /// Whether files are decoded. Files of users are decoded in executors only, because a hostile
     /// one can take its process down.
     pub reads_files: bool,
+    /// Whether it reads anything but what this process holds in memory, or makes rows of its own.
+    pub is_work: bool,
 }
 
 /// Adds up the leaves of `plan`.
@@ -24,30 +26,33 @@ pub struct InputSize {
 /// A file counts with the ranges that the plan reads of it, before row groups are pruned. A leaf
 /// that tells nothing makes the whole unknown.
 pub fn input_size(plan: &Arc<dyn ExecutionPlan>) -> InputSize {
-    let mut size = InputSize { bytes: Some(0), reads_files: false };
+    let mut size = InputSize { bytes: Some(0), reads_files: false, is_work: false };
     add(plan, &mut size);
     size
 }
 
 fn add(plan: &Arc<dyn ExecutionPlan>, size: &mut InputSize) {
     if let Some(scan) = plan.downcast_ref::<CassandraScanExec>() {
+        size.is_work = true;
         size.bytes = size.bytes.zip(scan.estimated_bytes()).map(|(sum, bytes)| sum.saturating_add(bytes));
         return;
     }
     if let Some(source) = plan.downcast_ref::<DataSourceExec>() {
         let source: &dyn Any = source.data_source().as_ref();
         if let Some(files) = source.downcast_ref::<FileScanConfig>() {
-            size.reads_files = true;
+            (size.reads_files, size.is_work) = (true, true);
             let bytes = files.file_groups.iter().flat_map(|group| group.iter()).map(|file| match &file.range {
                 Some(range) => range.end.saturating_sub(range.start).max(0) as u64,
                 None => file.object_meta.size,
             });
             size.bytes = size.bytes.map(|sum| sum.saturating_add(bytes.sum()));
         } else if !source.is::<MemorySourceConfig>() {
-            size.bytes = None;
+            (size.bytes, size.is_work) = (None, true);
         }
         return;
     }
+    // Series are made as they are read.
+    size.is_work |= plan.name() == "LazyMemoryExec";
     for child in plan.children() {
         add(child, size);
     }

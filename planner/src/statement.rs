@@ -82,6 +82,14 @@ pub enum StatementKind {
     DropCatalog { name: String, if_exists: bool },
     /// `REFRESH CATALOG name`.
     RefreshCatalog { name: String },
+    /// `CREATE QUEUE path WITH (option = value, ...)`.
+    CreateQueue { path: String, if_not_exists: bool, options: BTreeMap<String, String> },
+    /// `ALTER QUEUE path SET (option = value, ...)`.
+    AlterQueue { path: String, options: BTreeMap<String, String> },
+    /// `DROP QUEUE path`.
+    DropQueue { path: String, if_exists: bool },
+    /// `RESERVE (resource = amount, ...) ON HOST name FOR QUEUE path`; without amounts it is given back.
+    Reserve { host: String, queue: String, amounts: BTreeMap<String, String> },
     /// `SHOW CATALOGS | SCHEMAS | TABLES | COLUMNS ...`.
     Show(Show),
     /// `SHOW name`; `all` shows every setting.
@@ -115,6 +123,8 @@ pub enum Show {
     Schemas { catalog: Option<String> },
     /// The tables of a schema, or of all schemas of a catalog.
     Tables { catalog: Option<String>, schema: Option<String> },
+    /// Every queue with its share.
+    Queues,
 }
 
 /// How a plan is to be written.
@@ -420,6 +430,25 @@ fn own_statement(sql: &str, cursor: &mut Cursor<'_>) -> Result<Option<Own>, Pars
     let start = cursor.at;
     let own = match first.as_str() {
         "EXPLAIN" => explain(sql, cursor)?,
+        "CREATE" if cursor.accept_all(&["CREATE", "QUEUE"]) => {
+            let if_not_exists = cursor.accept_all(&["IF", "NOT", "EXISTS"]);
+            let path = cursor.expect_dotted("the name of a queue")?.join(".");
+            let options = if cursor.accept("WITH") { options(cursor)? } else { BTreeMap::new() };
+            Some((StatementKind::CreateQueue { path, if_not_exists, options }, "CREATE QUEUE"))
+        }
+        "ALTER" if cursor.accept_all(&["ALTER", "QUEUE"]) => {
+            let path = cursor.expect_dotted("the name of a queue")?.join(".");
+            if !(cursor.accept("SET") || cursor.accept("WITH")) {
+                return Err(cursor.error("SET (option = value, ...)"));
+            }
+            Some((StatementKind::AlterQueue { path, options: options(cursor)? }, "ALTER QUEUE"))
+        }
+        "DROP" if cursor.accept_all(&["DROP", "QUEUE"]) => {
+            let if_exists = cursor.accept_all(&["IF", "EXISTS"]);
+            let path = cursor.expect_dotted("the name of a queue")?.join(".");
+            Some((StatementKind::DropQueue { path, if_exists }, "DROP QUEUE"))
+        }
+        "RESERVE" | "UNRESERVE" => reserve(cursor)?,
         "CREATE" => create_catalog(cursor)?,
         "DROP" if cursor.accept_all(&["DROP", "CATALOG"]) => {
             let if_exists = cursor.accept_all(&["IF", "EXISTS"]);
@@ -555,6 +584,26 @@ fn create_catalog(cursor: &mut Cursor<'_>) -> Result<Option<Own>, ParseError> {
     Ok(Some((kind, "CREATE CATALOG")))
 }
 
+/// `RESERVE (cpu = 2, memory = '4GB') ON HOST name FOR QUEUE path`, `UNRESERVE ON HOST name FOR QUEUE path`.
+fn reserve(cursor: &mut Cursor<'_>) -> Result<Option<Own>, ParseError> {
+    let (amounts, tag) = if cursor.accept("UNRESERVE") {
+        (BTreeMap::new(), "UNRESERVE")
+    } else {
+        cursor.expect("RESERVE")?;
+        (options(cursor)?, "RESERVE")
+    };
+    cursor.expect("ON")?;
+    cursor.expect("HOST")?;
+    let host = match cursor.next() {
+        Some(word) => word.text(),
+        None => return Err(cursor.error("the name or address of a host")),
+    };
+    cursor.expect("FOR")?;
+    cursor.expect("QUEUE")?;
+    let queue = cursor.expect_dotted("the name of a queue")?.join(".");
+    Ok(Some((StatementKind::Reserve { host, queue, amounts }, tag)))
+}
+
 fn options(cursor: &mut Cursor<'_>) -> Result<BTreeMap<String, String>, ParseError> {
     let mut options = BTreeMap::new();
     cursor.expect_token(&Token::LParen)?;
@@ -582,7 +631,9 @@ fn options(cursor: &mut Cursor<'_>) -> Result<BTreeMap<String, String>, ParseErr
 
 fn show(cursor: &mut Cursor<'_>) -> Result<Option<Own>, ParseError> {
     cursor.expect("SHOW")?;
-    let kind = if cursor.accept("CATALOGS") || cursor.accept("DATABASES") {
+    let kind = if cursor.accept("QUEUES") {
+        StatementKind::Show(Show::Queues)
+    } else if cursor.accept("CATALOGS") || cursor.accept("DATABASES") {
         StatementKind::Show(Show::Catalogs)
     } else if cursor.accept("SCHEMAS") {
         let catalog = if cursor.accept("FROM") || cursor.accept("IN") {

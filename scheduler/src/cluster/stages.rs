@@ -12,7 +12,11 @@ use datafusion::physical_plan::metrics::MetricsSet;
 use datafusion::physical_plan::{DisplayFormatType, ExecutionPlan};
 use serde::Serialize;
 
+use super::allocation::Grant;
 use super::service::ClusterError;
+
+/// What tasks were given, by stage and task.
+type Grants = std::collections::HashMap<(usize, usize), Grant>;
 
 /// One stage of a job: a plan without an exchange inside, run as tasks.
 #[derive(Debug, Clone, Serialize)]
@@ -44,6 +48,12 @@ pub struct TaskSummary {
     pub executor_id: String,
     /// Input partitions of the stage that the task covers.
     pub partitions: Vec<usize>,
+    /// `host` if it was placed beside its data, `rack` or `any` if farther away, `none` if it does not matter.
+    pub locality: &'static str,
+    /// Thousandths of a core that it was granted.
+    pub cpu_millis: u64,
+    /// Bytes of memory that it was granted.
+    pub memory_bytes: u64,
     /// Milliseconds since the Unix epoch; 0 if not yet started.
     pub started_ms: u64,
     /// Milliseconds since the Unix epoch; 0 if not yet ended.
@@ -86,13 +96,16 @@ pub fn plan_stages(plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Resu
 }
 
 /// The stages of a job that runs or ran, by ascending stage number.
-pub(super) fn summarize(graph: &ExecutionGraphBox) -> Vec<StageSummary> {
-    let mut stages: Vec<StageSummary> = graph.stages().iter().map(|(id, stage)| summarize_stage(*id, stage)).collect();
+///
+/// `grants` tells what tasks were given, by stage and task.
+pub(super) fn summarize(graph: &ExecutionGraphBox, grants: &Grants) -> Vec<StageSummary> {
+    let mut stages: Vec<StageSummary> =
+        graph.stages().iter().map(|(id, stage)| summarize_stage(*id, stage, grants)).collect();
     stages.sort_by_key(|stage| stage.stage_id);
     stages
 }
 
-fn summarize_stage(stage_id: usize, stage: &ExecutionStage) -> StageSummary {
+fn summarize_stage(stage_id: usize, stage: &ExecutionStage, grants: &Grants) -> StageSummary {
     let (state, plan, partition_count, infos, metrics): (_, _, _, &[TaskInfo], &[MetricsSet]) = match stage {
         ExecutionStage::UnResolved(s) => ("unresolved", &s.plan, 0, &[], &[]),
         ExecutionStage::Resolved(s) => ("resolved", &s.plan, s.partitions, &[], &[]),
@@ -125,11 +138,11 @@ fn summarize_stage(stage_id: usize, stage: &ExecutionStage) -> StageSummary {
         plan: lines,
         output_rows,
         output_bytes,
-        tasks: infos.iter().map(summarize_task).collect(),
+        tasks: infos.iter().map(|info| summarize_task(info, grants.get(&(stage_id, info.task_id)))).collect(),
     }
 }
 
-fn summarize_task(info: &TaskInfo) -> TaskSummary {
+fn summarize_task(info: &TaskInfo, grant: Option<&Grant>) -> TaskSummary {
     let (state, executor_id) = match &info.task_status {
         task_status::Status::Running(running) => ("running", running.executor_id.clone()),
         task_status::Status::Successful(done) => ("successful", done.executor_id.clone()),
@@ -140,6 +153,9 @@ fn summarize_task(info: &TaskInfo) -> TaskSummary {
         state,
         executor_id,
         partitions: info.global_input_partition_ids.clone(),
+        locality: grant.map_or("", |grant| grant.locality),
+        cpu_millis: grant.map_or(0, |grant| grant.resources.cpu_millis()),
+        memory_bytes: grant.map_or(0, |grant| grant.resources.memory_bytes()),
         started_ms: info.start_exec_time as u64,
         ended_ms: info.end_exec_time as u64,
     }

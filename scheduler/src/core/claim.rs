@@ -39,6 +39,7 @@ impl Allocator {
                 let id = ExecutorId(index as u32);
                 let executor = executor.as_ref()?;
                 let could = executor.claimed_by.is_none()
+                    && !executor.spec.is_apart
                     && self.could_be_claimed(*leaf, pending, executor)
                     && !self.is_filtered(queue, *leaf, pending.ask.id, id);
                 could.then(|| (missing_part(executor, &unit), id))

@@ -122,7 +122,11 @@ impl Allocator {
     pub(super) fn update_room(&mut self, id: ExecutorId) {
         let position = id.0 as usize;
         let room = match &self.executors[position] {
-            Some(executor) if executor.state == ExecutorState::Active && executor.claimed_by.is_none() => {
+            Some(executor)
+                if executor.state == ExecutorState::Active
+                    && executor.claimed_by.is_none()
+                    && !executor.spec.is_apart =>
+            {
                 executor.unreserved_free()
             }
             _ => Resources::ZERO,

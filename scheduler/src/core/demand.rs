@@ -33,6 +33,30 @@ impl Allocator {
         self.refresh(queue);
     }
 
+    /// Adds one ask to those of the queue.
+    pub fn add_ask(&mut self, queue: QueueId, ask: Ask, now: Millis) {
+        self.advance(now);
+        if !self.runs_tasks(queue) || ask.count == 0 {
+            return;
+        }
+        *self.shapes.entry(ask.unit).or_default() += 1;
+        let is_possible = self.is_possible(&ask.unit);
+        let since = self.now;
+        self.queue_mut(queue).asks.push(PendingAsk { ask, is_possible, unplaced_in_cycle: 0, since });
+        self.refresh(queue);
+    }
+
+    /// Takes one ask back. Offers that were made for it stand.
+    pub fn remove_ask(&mut self, queue: QueueId, id: AskId) {
+        let asks = &mut self.queue_mut(queue).asks;
+        let Some(index) = asks.iter().position(|pending| pending.ask.id == id) else { return };
+        let removed = asks.remove(index);
+        if removed.ask.count > 0 {
+            self.forget_shape(&removed.ask.unit);
+        }
+        self.refresh(queue);
+    }
+
     /// No offers to the queue and those below it until [`Self::revive`].
     pub fn suppress(&mut self, queue: QueueId) {
         self.set_suppressed(queue, true);

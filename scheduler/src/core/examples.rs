@@ -812,3 +812,28 @@ fn queues_cannot_be_altered_or_dropped_while_it_would_hurt() {
     cluster.allocator.drop_queue(tenant).expect("nothing is below it");
     assert_eq!(cluster.allocator.find_queue("t"), None);
 }
+
+/// A process for work of another kind counts for the same queues, and is given only to who names it.
+#[test]
+fn an_executor_apart_serves_who_names_its_host() {
+    let mut cluster = Cluster::new(&[cpus_and_gib(2, 2)]);
+    let (a, b) = (cluster.weighted("a", 1.0), cluster.weighted("b", 1.0));
+    let server = ExecutorSpec {
+        name: "server".to_owned(),
+        host: "server".to_owned(),
+        total: cpus_and_gib(2, 2),
+        is_apart: true,
+        ..ExecutorSpec::default()
+    };
+    let (server, _) = cluster.allocator.add_executor(server);
+    cluster.wants(a, cpus_and_gib(1, 1), 4);
+    cluster.fill();
+    assert_eq!(cluster.running(a), 2, "two on the executor and none on the server");
+    let there = Ask { hosts: vec!["server".to_owned()], reach: Reach::Hosts, ..ask(1, cpus_and_gib(1, 1), 1) };
+    cluster.allocator.add_ask(b, there.clone(), cluster.now);
+    let offers = cluster.allocator.allocate_on(server, cluster.now);
+    assert_eq!(offers.len(), 1);
+    cluster.accept(&offers[0]);
+    cluster.allocator.remove_ask(b, there.id);
+    cluster.allocator.check().expect("sums agree");
+}

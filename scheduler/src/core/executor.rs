@@ -24,6 +24,9 @@ pub struct ExecutorSpec {
     pub attributes: BTreeMap<String, String>,
     /// All it has to give.
     pub total: Resources,
+    /// Whether it serves only asks that name its host and reach no farther: a process for work of one
+    /// kind that happens to count for the same queues. Nothing is kept free or revoked there for guarantees.
+    pub is_apart: bool,
 }
 
 /// Whether an executor is offered.

@@ -99,7 +99,15 @@ impl Allocator {
             return false;
         }
         let Some(reserved) = self.reserved_part(leaf, executor, unit, free) else { return false };
-        let from_free = reserved.map_or(*unit, |(_, part)| unit.minus(&part));
+        let from_free = match reserved {
+            // What is there is kept free for nobody.
+            _ if executor.spec.is_apart => Resources::ZERO,
+            Some((_, part)) => unit.minus(&part),
+            None => *unit,
+        };
+        if executor.spec.is_apart && pending.ask.reach != Reach::Hosts {
+            return false;
+        }
         pending.reaches(executor, |host| self.rack_of(host))
             && !self.is_filtered(queue, leaf, pending.ask.id, id)
             && self.is_allowed(leaf, unit, &from_free)
@@ -150,6 +158,13 @@ impl Allocator {
         let mut reserving = self.reserving.iter().copied();
         if let Some(found) = reserving.find(|id| self.executor(*id).is_some_and(is_mine) && fits_on(*id)) {
             return Some(found);
+        }
+        if pending.ask.reach == Reach::Hosts {
+            let mut named = pending.ask.hosts.iter().filter_map(|host| self.by_host.get(host)).flatten().copied();
+            let is_apart = |id: &ExecutorId| self.executor(*id).is_some_and(|executor| executor.spec.is_apart);
+            if let Some(found) = named.find(|id| is_apart(id) && fits_on(*id)) {
+                return Some(found);
+            }
         }
         if !self.is_allowed(choice.leaf, unit, unit) {
             return None;

@@ -166,7 +166,9 @@ impl Allocator {
         let mut youngest = 0;
         for (index, executor) in self.executors.iter().enumerate() {
             let id = ExecutorId(index as u32);
-            let Some(executor) = executor.as_ref().filter(|executor| self.may_run_on(owed, id, executor)) else {
+            let Some(executor) =
+                executor.as_ref().filter(|executor| !executor.spec.is_apart && self.may_run_on(owed, id, executor))
+            else {
                 continue;
             };
             let mut more = coming.get(&id).copied().unwrap_or_default();

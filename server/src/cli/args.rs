@@ -29,6 +29,8 @@ pub enum Command {
     Sql(SqlArgs),
     /// Write TPC-H sample data as Parquet, one file per table
     SampleData(SampleDataArgs),
+    /// Try queues, weights and waits on an invented cluster: tables and a picture of what would happen
+    Simulate(SimulateArgs),
 }
 
 /// What `serve` and `coordinator` share.
@@ -58,12 +60,25 @@ pub struct ServiceArgs {
     /// Sessions at a time [default: 500]
     #[arg(long, env = "SLUICE_MAX_CONNECTIONS", value_name = "N")]
     pub max_connections: Option<usize>,
+    /// How executors are shared between queues [default: drf]
+    #[arg(long, env = "SLUICE_SCHEDULER_POLICY", value_enum, value_name = "POLICY")]
+    pub scheduler_policy: Option<PolicyName>,
     /// Seconds that running queries get to end on shutdown [default: 30]
     #[arg(long, env = "SLUICE_GRACE_SECONDS", value_name = "N")]
     pub grace_seconds: Option<u64>,
     /// Listen on addresses that others can reach although nobody is asked for a password
     #[arg(long, env = "SLUICE_INSECURE", value_parser = clap::builder::BoolishValueParser::new())]
     pub insecure: bool,
+}
+
+/// How executors are shared between queues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PolicyName {
+    /// Guarantees first, then dominant resource fairness
+    Drf,
+    /// First come, first served; to compare with
+    Fifo,
 }
 
 /// Flags of `sluice serve`.
@@ -106,6 +121,12 @@ pub struct ExecutorArgs {
     /// Name or address of this machine; the Cassandra node of the same address counts as local [default: 127.0.0.1]
     #[arg(long, env = "SLUICE_HOST", value_name = "HOST")]
     pub host: Option<String>,
+    /// Rack of this machine, for data that is near it
+    #[arg(long, env = "SLUICE_RACK", value_name = "NAME")]
+    pub rack: Option<String>,
+    /// Data centre of this machine
+    #[arg(long, env = "SLUICE_DATA_CENTRE", value_name = "NAME")]
+    pub data_centre: Option<String>,
     /// Address to listen on [default: the host if it is an address, else 127.0.0.1]
     #[arg(long, env = "SLUICE_BIND", value_name = "ADDRESS")]
     pub bind: Option<IpAddr>,
@@ -169,4 +190,24 @@ pub struct SampleDataArgs {
     /// Folder to write to
     #[arg(long, value_name = "DIR")]
     pub output_dir: PathBuf,
+}
+
+/// Flags of `sluice simulate`.
+#[derive(Debug, Clone, Args)]
+pub struct SimulateArgs {
+    /// TOML file with the cluster and what runs there; docs/scenarios has some to begin with
+    #[arg(value_name = "FILE")]
+    pub scenario: PathBuf,
+    /// Where the picture goes [default: beside the scenario, of the same name]
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+    /// How executors are shared between queues [default: as the scenario says]
+    #[arg(long, value_enum, value_name = "POLICY", conflicts_with = "compare")]
+    pub policy: Option<PolicyName>,
+    /// Another seed than the scenario's: other jobs of the same kinds
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Run it with drf and with fifo, and put both side by side
+    #[arg(long)]
+    pub compare: bool,
 }

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use sluice_executor::cassandra::CassandraOptions;
+use sluice_executor::process::ExecutorTraits;
 use sluice_planner::catalog::{CatalogDefinition, TableDefinition};
 
-use super::args::{ExecutorArgs, ServiceArgs};
+use super::args::{ExecutorArgs, PolicyName, ServiceArgs};
+use crate::engine::{SharingOptions, SharingPolicy};
 
 /// The file that is read when none is named.
 const DEFAULT_FILE: &str = "sluice.toml";
@@ -40,9 +42,70 @@ pub struct FileConfig {
     /// `[catalogs.NAME]` with `connector` and `[catalogs.NAME.options]`.
     #[serde(default)]
     pub catalogs: BTreeMap<String, FileCatalog>,
+    /// `[queues.NAME]` or `[queues."NAME.CHILD"]` with the options of CREATE QUEUE.
+    #[serde(default)]
+    pub queues: BTreeMap<String, BTreeMap<String, QueueOption>>,
+    /// `[scheduler]`: how executors are shared.
+    #[serde(default)]
+    pub scheduler: FileScheduler,
+    /// For `sluice executor`: the rack of its machine.
+    pub rack: Option<String>,
+    /// For `sluice executor`: the data centre of its machine.
+    pub data_centre: Option<String>,
+    /// For `sluice executor`: amounts of further resources, such as `{ disk = 100 }`.
+    #[serde(default)]
+    pub resources: BTreeMap<String, u64>,
     /// `[tables.NAME]` with `location`: Parquet files as `sluice.public.NAME`.
     #[serde(default)]
     pub tables: BTreeMap<String, FileTable>,
+}
+
+/// An option of a queue, with or without quotes in the file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum QueueOption {
+    Text(String),
+    Whole(i64),
+    Number(f64),
+}
+
+impl std::fmt::Display for QueueOption {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Whole(number) => number.fmt(f),
+            Self::Number(number) => number.fmt(f),
+        }
+    }
+}
+
+/// How executors are shared between queues.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileScheduler {
+    /// `drf`, or `fifo` to compare with.
+    pub policy: Option<PolicyName>,
+    /// Milliseconds that a queue below its guarantee waits until tasks of others are revoked.
+    pub restore_after_ms: Option<u64>,
+    /// Milliseconds that a task which fits nowhere waits until an executor is cleared for it.
+    pub claim_after_ms: Option<u64>,
+    /// Milliseconds for which an offer to an external framework stands.
+    pub offer_ttl_ms: Option<u64>,
+}
+
+impl FileScheduler {
+    fn options(&self, policy: Option<PolicyName>) -> SharingOptions {
+        let default = SharingOptions::default();
+        SharingOptions {
+            policy: match policy.or(self.policy) {
+                Some(PolicyName::Fifo) => SharingPolicy::Fifo,
+                Some(PolicyName::Drf) | None => SharingPolicy::Drf,
+            },
+            restore_after_ms: self.restore_after_ms.unwrap_or(default.restore_after_ms),
+            claim_after_ms: self.claim_after_ms.unwrap_or(default.claim_after_ms),
+            offer_ttl_ms: self.offer_ttl_ms.unwrap_or(default.offer_ttl_ms),
+        }
+    }
 }
 
 /// Bytes, written as a number with a unit.
@@ -118,6 +181,8 @@ pub struct ServiceConfig {
     pub grace_seconds: u64,
     pub catalogs: Vec<(String, CatalogDefinition)>,
     pub tables: Vec<(String, TableDefinition)>,
+    pub queues: BTreeMap<String, BTreeMap<String, String>>,
+    pub sharing: SharingOptions,
 }
 
 impl FileConfig {
@@ -171,6 +236,8 @@ impl ServiceConfig {
             grace_seconds: args.grace_seconds.or(file.grace_seconds).unwrap_or(30),
             catalogs: file.catalogs.into_iter().map(|(name, catalog)| (name, catalog.into())).collect(),
             tables: file.tables.into_iter().map(|(name, table)| table_definition(name, &table)).collect(),
+            queues: file.queues.into_iter().map(|(name, options)| (name, queue_options(options))).collect(),
+            sharing: file.scheduler.options(args.scheduler_policy),
         })
     }
 }
@@ -184,6 +251,7 @@ pub struct ExecutorConfig {
     pub data_dir: PathBuf,
     pub vcores: usize,
     pub memory_bytes: u64,
+    pub traits: ExecutorTraits,
     pub grace_seconds: u64,
 }
 
@@ -211,9 +279,18 @@ impl ExecutorConfig {
             data_dir,
             vcores: args.vcores.or(file.vcores).unwrap_or(cores).max(1),
             memory_bytes: memory_of(args.memory.as_deref(), file.memory)?,
+            traits: ExecutorTraits {
+                rack: args.rack.clone().or(file.rack).unwrap_or_default(),
+                data_centre: args.data_centre.clone().or(file.data_centre).unwrap_or_default(),
+                resources: file.resources,
+            },
             grace_seconds: args.grace_seconds.or(file.grace_seconds).unwrap_or(30),
         })
     }
+}
+
+fn queue_options(options: BTreeMap<String, QueueOption>) -> BTreeMap<String, String> {
+    options.into_iter().map(|(name, value)| (name, value.to_string())).collect()
 }
 
 fn memory_of(flag: Option<&str>, file: Option<MemorySize>) -> Result<u64, String> {

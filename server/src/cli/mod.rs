@@ -1,15 +1,17 @@
-//! The command line of `sluice`: configuration, roles, client, sample data.
+//! The command line of `sluice`: configuration, roles, client, sample data, simulator.
 //!
 //! - [`args`]: commands and flags; a flag wins over its environment variable
 //! - [`config`]: the TOML file, over which both win
 //! - [`serve`]: the roles of the service
 //! - [`sql`]: a client to a running service
 //! - [`sample_data`]: TPC-H as Parquet
+//! - [`simulate`]: an invented cluster, to try queues and waits on
 
 pub mod args;
 pub mod config;
 pub mod sample_data;
 pub mod serve;
+pub mod simulate;
 pub mod sql;
 
 use std::process::ExitCode;
@@ -46,6 +48,7 @@ pub fn run() -> ExitCode {
             Command::Executor(args) => serve::executor(args).await,
             Command::Sql(args) => sql::run(args).await,
             Command::SampleData(args) => sample_data::run(&args),
+            Command::Simulate(args) => simulate::run(&args),
         }
     });
     // Tasks that are still blocked on a disk or a peer must not hold the process.

@@ -56,6 +56,8 @@ async fn run(config: ServiceConfig, cluster: Cluster, what: &str) -> Result<(), 
         catalogs: config.catalogs,
         tables: config.tables,
         max_sessions: config.max_connections,
+        queues: config.queues,
+        sharing: config.sharing,
     })
     .await
     .map_err(|error| error.to_string())?;
@@ -109,6 +111,7 @@ pub async fn executor(args: ExecutorArgs) -> Result<(), String> {
         host: config.host,
         vcores: config.vcores,
         memory_bytes: config.memory_bytes,
+        traits: config.traits,
         work_dir: config.data_dir.join(format!("executor-{}", std::process::id())),
     };
     let mut signal = Box::pin(stop_signal());

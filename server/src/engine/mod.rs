@@ -13,6 +13,7 @@
 //! - [`insert`]: columns of a Cassandra table by name
 //! - [`run`]: where a query runs
 //! - [`result`]: how its rows come back from executors
+//! - [`queues`]: tenants' queues
 //! - [`query`]: watching, cancelling and reading queries
 //! - [`explain`]: plans for people
 //! - [`system`]: the schema `system`
@@ -23,6 +24,7 @@ mod error;
 mod explain;
 mod insert;
 mod query;
+mod queues;
 mod result;
 mod run;
 mod session;
@@ -30,9 +32,10 @@ mod settings;
 mod stoppable;
 mod system;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -44,17 +47,20 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use sluice_executor::client_pool::ConnectionPool;
 use sluice_executor::codec::SluiceCodec;
 use sluice_executor::config::cluster_session_config;
-use sluice_executor::process::{ExecutorOptions, RunningExecutor};
+use sluice_executor::process::{ExecutorOptions, ExecutorTraits, RunningExecutor};
 use sluice_planner::catalog::{CatalogDefinition, CatalogStore, DEFAULT_CATALOG, DEFAULT_SCHEMA, TableDefinition};
 use sluice_planner::distribute::physical_optimizer_rules;
-use sluice_scheduler::cluster::{ExecutorSummary, Scheduler, SchedulerOptions, StageSummary};
+use sluice_scheduler::cluster::{ExecutorSummary, FrameworksService, Scheduler, SchedulerOptions, StageSummary};
+use sluice_scheduler::frameworks_proto::frameworks_server::FrameworksServer;
 
 pub use error::{EngineError, SqlState};
 pub use query::{Placement, QueryHandle, QueryRecord, QueryResult, QuerySummary, StopReason};
 pub use session::{Notice, Prepared, Protocol, Session, SessionOptions, TableInfo, TransactionStatus};
 pub use sluice_planner::statement::{Statement, StatementKind};
+pub use sluice_scheduler::core::{Options as SharingOptions, Policy as SharingPolicy};
 
 use query::QueryList;
+use queues::QueueStore;
 
 /// Room for the deepest expression that is still parsed, in a debug build too. The system gives memory only to what is used.
 pub const THREAD_STACK_BYTES: usize = 128 << 20;
@@ -99,6 +105,10 @@ pub struct EngineOptions {
     pub tables: Vec<(String, TableDefinition)>,
     /// Sessions at a time.
     pub max_sessions: usize,
+    /// Queues from the configuration file: options by path.
+    pub queues: BTreeMap<String, BTreeMap<String, String>>,
+    /// How executors are shared between queues.
+    pub sharing: SharingOptions,
 }
 
 /// The service without its front ends.
@@ -114,6 +124,8 @@ pub struct Engine {
     _task_runtime_guard: RuntimeGuard,
     connections: Arc<ConnectionPool>,
     queries: QueryList,
+    queue_store: QueueStore,
+    jobs_submitted: AtomicU64,
     executors: tokio::sync::Mutex<Vec<RunningExecutor>>,
     embedded: bool,
     /// Bytes that a query may read and still run as one task, unless its session says otherwise.
@@ -186,8 +198,12 @@ impl Engine {
                     .build())
             }),
             preferred_hosts: Arc::new(sluice_executor::cassandra::preferred_hosts),
+            sharing: options.sharing,
         })
         .await?;
+        scheduler.allocation().add_server(cores(), server_bytes);
+        let queues_path = options.data_dir.join("queues.json");
+        let queue_store = QueueStore::open(queues_path, &options.queues, scheduler.allocation().clone())?;
 
         let mut executors = Vec::new();
         if let Cluster::Embedded { executor_count, vcores } = options.cluster {
@@ -199,6 +215,7 @@ impl Engine {
                     host: "127.0.0.1".to_owned(),
                     vcores,
                     memory_bytes: each_bytes,
+                    traits: ExecutorTraits::default(),
                     work_dir: work_dir.clone(),
                 })
                 .await
@@ -221,6 +238,8 @@ impl Engine {
             _task_runtime_guard: RuntimeGuard(Some(task_runtime)),
             connections: Arc::default(),
             queries: QueryList::default(),
+            queue_store,
+            jobs_submitted: AtomicU64::new(0),
             executors: tokio::sync::Mutex::new(executors),
             embedded,
             single_task_max_bytes,
@@ -280,6 +299,11 @@ impl Engine {
         self.scheduler.executors().await
     }
 
+    /// The service at which external frameworks take offers, to be mounted on a listener.
+    pub fn frameworks(&self) -> FrameworksServer<FrameworksService> {
+        FrameworksService::server(self.scheduler.clone())
+    }
+
     /// The address that executors register at.
     pub fn scheduler_address(&self) -> SocketAddr {
         self.scheduler.address()
@@ -312,6 +336,10 @@ impl Engine {
         // Nothing reads what is left there.
         let _ = std::fs::remove_dir_all(&self.work_dir);
     }
+}
+
+fn cores() -> u32 {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32)
 }
 
 fn data_dir_error(path: &std::path::Path, error: &std::io::Error) -> EngineError {

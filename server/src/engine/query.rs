@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,6 +13,7 @@ use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream};
 use futures::Stream;
 use serde::Serialize;
+use sluice_scheduler::cluster::{Admitted, Allocation};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::error::{EngineError, SqlState};
@@ -96,7 +97,6 @@ impl QueryControl {
 }
 
 /// What is known of a query while it runs and for a while after.
-#[derive(Debug)]
 pub struct QueryRecord {
     /// Unique over restarts, growing with time.
     pub id: String,
@@ -110,6 +110,10 @@ pub struct QueryRecord {
     placement: OnceLock<Placement>,
     job_id: Mutex<Option<String>>,
     rows: AtomicU64,
+    queue: OnceLock<String>,
+    is_queued: AtomicBool,
+    /// The query's place in its queue, until it ends.
+    place: Mutex<Option<Admitted>>,
     end: OnceLock<(SystemTime, Option<String>)>,
 }
 
@@ -122,10 +126,12 @@ pub struct QuerySummary {
     pub user: String,
     /// The statement's words, cut to a readable length.
     pub sql: String,
-    /// `running`, `finished` or `failed`.
+    /// `queued`, `running`, `finished` or `failed`.
     pub state: &'static str,
     /// `server`, `one task` or `stages`; empty while it is planned.
     pub placement: &'static str,
+    /// Path of the queue whose resources it uses; empty if it uses none.
+    pub queue: String,
     /// The scheduler's job, if the executors run it.
     pub job_id: Option<String>,
     /// Milliseconds since the Unix epoch.
@@ -149,6 +155,9 @@ impl QueryRecord {
             placement: OnceLock::new(),
             job_id: Mutex::new(None),
             rows: AtomicU64::new(0),
+            queue: OnceLock::new(),
+            is_queued: AtomicBool::new(false),
+            place: Mutex::new(None),
             end: OnceLock::new(),
         })
     }
@@ -167,7 +176,23 @@ impl QueryRecord {
         self.job_id.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Waits until the query may run, if it has not got its place yet. The place is kept to its end.
+    pub(super) async fn admitted(&self, allocation: &Arc<Allocation>, queue: &str) -> Result<(), EngineError> {
+        if self.queue.set(queue.to_owned()).is_err() {
+            return Ok(());
+        }
+        self.is_queued.store(true, Ordering::Relaxed);
+        let outcome = tokio::select! {
+            outcome = allocation.admit(queue) => outcome.map_err(EngineError::from),
+            () = self.control.stopped() => Err(self.control.error()),
+        };
+        self.is_queued.store(false, Ordering::Relaxed);
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome?);
+        Ok(())
+    }
+
     pub(super) fn ended(&self, error: Option<&EngineError>) {
+        drop(self.place.lock().unwrap_or_else(PoisonError::into_inner).take());
         // Only the first end counts.
         let _ = self.end.set((SystemTime::now(), error.map(|e| format!("{} {}", e.state, e.message))));
     }
@@ -185,11 +210,13 @@ impl QueryRecord {
             user: self.user.clone(),
             sql: self.sql.clone(),
             state: match end {
+                None if self.is_queued.load(Ordering::Relaxed) => "queued",
                 None => "running",
                 Some((_, None)) => "finished",
                 Some((_, Some(_))) => "failed",
             },
             placement: self.placement.get().map_or("", |placement| placement.as_str()),
+            queue: self.queue.get().cloned().unwrap_or_default(),
             job_id: self.job_id(),
             started_ms: self.started.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64),
             elapsed_ms: elapsed.unwrap_or(Duration::ZERO).as_millis() as u64,
@@ -200,7 +227,7 @@ impl QueryRecord {
 }
 
 /// Running queries, and the last that ran.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct QueryList {
     records: Mutex<VecDeque<Arc<QueryRecord>>>,
 }

@@ -24,8 +24,9 @@ use sluice_executor::cassandra::CassandraScanExec;
 use sluice_executor::functions::function_registry;
 use sluice_planner::distribute::has_null_aware_join;
 use sluice_planner::size::input_size;
-use sluice_scheduler::cluster::ClusterError;
+use sluice_scheduler::cluster::{Allocation, ClusterError, Lease, LeaseSize};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 use super::context_over;
 use super::error::{EngineError, SqlState};
@@ -48,6 +49,9 @@ const LEAST_PARTITIONS: usize = 2;
 /// Functions that plans sent to executors may call.
 static EXECUTOR_FUNCTIONS: LazyLock<BallistaFunctionRegistry> = LazyLock::new(function_registry);
 
+/// How much more memory the tasks of a query ask for when it has turned out to be too little.
+const MORE_MEMORY_FACTOR: u64 = 8;
+
 /// A plan and where it is to run.
 pub(super) struct Placed {
     pub placement: Placement,
@@ -56,6 +60,8 @@ pub(super) struct Placed {
     pub context: SessionContext,
     /// Whether so much is read that memory could be too short for it as one task.
     pub may_exhaust_memory: bool,
+    /// Whether it needs a place in its session's queue; looking at what this process holds needs none.
+    pub is_work: bool,
 }
 
 /// Runs a logical plan that DataFusion made.
@@ -136,10 +142,20 @@ async fn start_placed(
     placed: Placed,
     record: &Arc<QueryRecord>,
 ) -> Result<SendableRecordBatchStream, EngineError> {
+    admit(session, &placed, record).await?;
     if placed.may_exhaust_memory {
         return start_in_server_first(session, plan, placed, record).await;
     }
     start(session, placed, record).await
+}
+
+/// Waits for the query's turn in its session's queue.
+async fn admit(session: &Session, placed: &Placed, record: &QueryRecord) -> Result<(), EngineError> {
+    if !placed.is_work {
+        return Ok(());
+    }
+    let queue = session.setting("queue").unwrap_or_default();
+    record.admitted(session.engine().scheduler.allocation(), &queue).await
 }
 
 /// Runs a plan of some size in this process, and in stages, which can do with less memory, if that does not do.
@@ -149,7 +165,16 @@ async fn start_in_server_first(
     placed: Placed,
     record: &Arc<QueryRecord>,
 ) -> Result<SendableRecordBatchStream, EngineError> {
-    let mut rows = run_in_server(session, stoppable(placed.plan, &record.control)?, placed.context.task_ctx())?;
+    let allocation = session.engine().scheduler.allocation().clone();
+    let queue = session.setting("queue").unwrap_or_default();
+    let Some(lease) = allocation.try_lease(&queue, LeaseSize::Large) else {
+        // Others run here; as stages the query shares the executors with them, task by task.
+        let partitions = target_partitions(session).await;
+        let placed = place_on_executors(session, plan, partitions).await?;
+        return start(session, placed, record).await;
+    };
+    let turn = Some(Turn { allocation, queue, lease: Some(lease) });
+    let mut rows = run_in_server(session, stoppable(placed.plan, &record.control)?, placed.context.task_ctx(), turn)?;
     let first = tokio::select! {
         first = rows.next() => first,
         () = record.control.stopped() => return Err(record.control.error()),
@@ -181,7 +206,8 @@ pub(super) async fn place(session: &Arc<Session>, plan: &LogicalPlan) -> Result<
     if needs_this_process(&server_plan) || (small && (engine.embedded || !size.reads_files)) {
         let may_exhaust_memory = small && size.bytes.is_some_and(|bytes| bytes > HARMLESS_INPUT_BYTES);
         let context = session.context().clone();
-        return Ok(Placed { placement: Placement::Server, plan: server_plan, context, may_exhaust_memory });
+        let (placement, plan) = (Placement::Server, server_plan);
+        return Ok(Placed { placement, plan, context, may_exhaust_memory, is_work: size.is_work });
     }
     // Ballista runs a NOT IN that may meet nulls as one task, and only if its left side is small.
     let one_task = small || has_null_aware_join(&server_plan);
@@ -204,15 +230,16 @@ async fn place_on_executors(
     config.options_mut().catalog.default_catalog = own.options().catalog.default_catalog.clone();
     config.options_mut().catalog.default_schema = own.options().catalog.default_schema.clone();
     config.options_mut().execution.time_zone = own.options().execution.time_zone.clone();
+    let config = config.with_extension(Arc::new(session.job_tag(1)));
     let context = context_over(&engine.cluster_state, session.id(), config);
     let cluster_plan = context.state().create_physical_plan(plan).boxed().await?;
     let placement = if partitions == 1 { Placement::OneTask } else { Placement::Stages };
-    Ok(Placed { placement, plan: cluster_plan, context, may_exhaust_memory: false })
+    Ok(Placed { placement, plan: cluster_plan, context, may_exhaust_memory: false, is_work: true })
 }
 
 async fn target_partitions(session: &Session) -> usize {
     match session.setting_number("sluice.target_partitions") {
-        0 => (session.engine().scheduler.total_vcores().await as usize).max(LEAST_PARTITIONS),
+        0 => (session.engine().scheduler.total_vcores() as usize).max(LEAST_PARTITIONS),
         wanted => wanted as usize,
     }
 }
@@ -256,13 +283,47 @@ pub(super) async fn start(
     placed: Placed,
     record: &Arc<QueryRecord>,
 ) -> Result<SendableRecordBatchStream, EngineError> {
+    admit(session, &placed, record).await?;
     record.placed(placed.placement);
     match placed.placement {
         Placement::Server => {
-            let rows = run_in_server(session, stoppable(placed.plan, &record.control)?, placed.context.task_ctx())?;
+            let turn = match placed.is_work {
+                true => Some(Turn::take(session, record).await?),
+                false => None,
+            };
+            let plan = stoppable(placed.plan, &record.control)?;
+            let rows = run_in_server(session, plan, placed.context.task_ctx(), turn)?;
             Ok(Box::pin(QueryStream::new(rows, record.clone(), None)))
         }
         Placement::OneTask | Placement::Stages => run_on_executors(session, placed, record).await,
+    }
+}
+
+/// A query's turn among those that run in this process.
+struct Turn {
+    allocation: Arc<Allocation>,
+    queue: String,
+    lease: Option<Lease>,
+}
+
+impl Turn {
+    /// Waits for it.
+    async fn take(session: &Session, record: &QueryRecord) -> Result<Self, EngineError> {
+        let allocation = session.engine().scheduler.allocation().clone();
+        let queue = session.setting("queue").unwrap_or_default();
+        let lease = tokio::select! {
+            lease = allocation.lease(&queue) => lease,
+            () = record.control.stopped() => return Err(record.control.error()),
+        };
+        Ok(Self { allocation, queue, lease })
+    }
+
+    fn pause(&mut self) {
+        self.lease = None;
+    }
+
+    async fn resume(&mut self) {
+        self.lease = self.allocation.lease(&self.queue).await;
     }
 }
 
@@ -271,6 +332,7 @@ fn run_in_server(
     session: &Session,
     plan: Arc<dyn ExecutionPlan>,
     context: Arc<TaskContext>,
+    mut turn: Option<Turn>,
 ) -> Result<SendableRecordBatchStream, EngineError> {
     let schema = plan.schema();
     let (sender, receiver) = mpsc::channel(BATCHES_IN_FLIGHT);
@@ -279,9 +341,20 @@ fn run_in_server(
         async move {
             let mut rows = execute_stream(plan, context)?;
             while let Some(batch) = rows.next().await {
-                // A closed channel is a reader that went away.
-                if sender.send(batch).await.is_err() {
-                    break;
+                match sender.try_send(batch) {
+                    Ok(()) => {}
+                    Err(TrySendError::Full(batch)) => {
+                        // A client that reads slowly holds nothing that others could use.
+                        turn.iter_mut().for_each(Turn::pause);
+                        // A closed channel is a reader that went away.
+                        if sender.send(batch).await.is_err() {
+                            break;
+                        }
+                        if let Some(turn) = &mut turn {
+                            turn.resume().await;
+                        }
+                    }
+                    Err(TrySendError::Closed(_)) => break,
                 }
             }
             Ok::<(), DataFusionError>(())
@@ -315,14 +388,14 @@ async fn run_on_executors(
     record: &Arc<QueryRecord>,
 ) -> Result<SendableRecordBatchStream, EngineError> {
     let engine = session.engine().clone();
-    if engine.scheduler.total_vcores().await == 0 {
+    if engine.scheduler.total_vcores() == 0 {
         return Err(EngineError::new(SqlState::INSUFFICIENT_RESOURCES, "no executor is registered")
             .with_hint("start one with: sluice executor --coordinator HOST:PORT"));
     }
     let schema = placed.plan.schema();
     let context = placed.context.task_ctx();
     let job_context = Arc::new(placed.context);
-    let mut starts = 1;
+    let (mut starts, mut memory_factor) = (1, 1);
     let (locations, guard) = loop {
         let mut job = engine.scheduler.submit(&record.id, job_context.clone(), placed.plan.clone()).await?;
         record.runs_as(job.id().as_str());
@@ -336,6 +409,13 @@ async fn run_on_executors(
                 guard.finished = true;
                 starts += 1;
                 session.notice("the query starts again, because an executor was lost");
+            }
+            Err(ClusterError::JobFailed(reason)) if memory_factor == 1 && reason.contains("Resources exhausted") => {
+                guard.finished = true;
+                memory_factor = MORE_MEMORY_FACTOR;
+                let tag = Arc::new(session.job_tag(memory_factor));
+                job_context.state_ref().write().config_mut().set_extension(tag);
+                tracing::info!(query = %record.id, "runs again with more memory for each task");
             }
             outcome => {
                 let locations = outcome?;

@@ -22,11 +22,12 @@ use futures::FutureExt;
 use sluice_planner::catalog::{DEFAULT_CATALOG, DEFAULT_SCHEMA};
 use sluice_planner::statement::{self, Show, Statement, StatementKind};
 use sluice_planner::suggest::nearest;
+use sluice_scheduler::cluster::{JobTag, LEAST_TASK_MEMORY_BYTES};
 
 use super::error::{EngineError, SqlState};
 use super::query::{QueryHandle, QueryRecord, QueryResult, StopReason};
 use super::settings::{Settings, Target};
-use super::{Engine, context_over, ddl, explain, insert, run};
+use super::{Engine, context_over, ddl, explain, insert, queues, run, system};
 use crate::pgcatalog;
 
 /// Notices that wait for a client; more are dropped.
@@ -161,6 +162,12 @@ impl Session {
         {
             self.use_catalog(name, None)?;
         }
+        let allocation = self.engine.scheduler.allocation();
+        let queue = match self.setting("queue").filter(|queue| !queue.is_empty()) {
+            Some(wanted) => allocation.enter(&wanted, &self.user)?,
+            None => allocation.queue_of_user(&self.user),
+        };
+        self.with_settings(|settings| settings.begin_with("queue", &queue));
         self.follow_settings();
         Ok(())
     }
@@ -242,6 +249,7 @@ impl Session {
                 }
                 (None, explain::schema(), true, Vec::new())
             }
+            StatementKind::Show(Show::Queues) => (None, system::schema_of("queues"), true, Vec::new()),
             StatementKind::Show(show) => (None, show_schema(show), true, Vec::new()),
             StatementKind::ShowSetting(name) => (None, setting_schema(name), true, Vec::new()),
             _ => (None, Arc::new(Schema::empty()), false, Vec::new()),
@@ -320,6 +328,7 @@ impl Session {
                 self.engine.queries.add(record.clone());
                 explain::execute(self, inner, *analyze, *verbose, *format, record).boxed().await
             }
+            StatementKind::Show(Show::Queues) => Ok(QueryResult::Rows(system::queue_rows(&self.engine).await?)),
             StatementKind::Show(show) => self.show(show),
             StatementKind::ShowSetting(name) => self.show_setting(name),
             other => self.execute_session_statement(other, statement.tag).await,
@@ -380,6 +389,10 @@ impl Session {
             | StatementKind::RefreshCatalog { .. } => {
                 ddl::execute_catalog(self, kind).await?;
             }
+            StatementKind::CreateQueue { .. }
+            | StatementKind::AlterQueue { .. }
+            | StatementKind::DropQueue { .. }
+            | StatementKind::Reserve { .. } => queues::execute(self, kind)?,
             StatementKind::Sql(_)
             | StatementKind::Explain { .. }
             | StatementKind::Show(_)
@@ -502,6 +515,18 @@ impl Session {
         chosen.unwrap_or(self.engine.single_task_max_bytes)
     }
 
+    /// What the scheduler is told of the session's queries.
+    pub(super) fn job_tag(&self, memory_factor: u64) -> JobTag {
+        self.with_settings(|settings| JobTag {
+            queue: settings.get("queue").unwrap_or_default(),
+            arrived: self.engine.jobs_submitted.fetch_add(1, Ordering::Relaxed),
+            task_memory_bytes: settings.bytes("sluice.task_memory").filter(|bytes| *bytes > 0),
+            least_task_memory_bytes: settings.bytes("sluice.least_task_memory").unwrap_or(LEAST_TASK_MEMORY_BYTES),
+            memory_factor,
+            locality_wait_ms: settings.number("sluice.locality_wait"),
+        })
+    }
+
     /// A numeric setting's value.
     pub fn setting_number(&self, name: &str) -> u64 {
         self.with_settings(|s| s.number(name))
@@ -517,6 +542,13 @@ impl Session {
         if name.eq_ignore_ascii_case("transaction_characteristics") {
             return Ok(());
         }
+        let queue;
+        let value = if name.eq_ignore_ascii_case("queue") {
+            queue = self.engine.scheduler.allocation().enter(value, &self.user)?;
+            &queue
+        } else {
+            value
+        };
         match self.with_settings(|s| s.set(name, value))? {
             Target::DataFusion => {
                 let key = name.to_lowercase();
@@ -732,6 +764,8 @@ impl Session {
                 vec![self.schema_names(&catalog)]
             }
             Show::Tables { catalog, schema } => self.list_tables(catalog.as_deref(), schema.as_deref())?,
+            // Numbers, and so not a list of texts.
+            Show::Queues => return Err(EngineError::new(SqlState::INTERNAL, "queues are shown elsewhere")),
         };
         Ok(QueryResult::Rows(rows_of_text(schema, columns)?))
     }
@@ -825,6 +859,7 @@ fn show_schema(show: &Show) -> SchemaRef {
         Show::Catalogs => text_schema(&["catalog_name"]),
         Show::Schemas { .. } => text_schema(&["schema_name"]),
         Show::Tables { .. } => text_schema(&["table_catalog", "table_schema", "table_name"]),
+        Show::Queues => system::schema_of("queues"),
     }
 }
 

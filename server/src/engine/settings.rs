@@ -93,6 +93,28 @@ const KNOWN: &[Known] = &[
     known("xmloption", "content", None, Kind::Text, "Accepted for clients' sake"),
     known("jit", "off", None, Kind::Switch, "Accepted for clients' sake"),
     known("geqo", "on", None, Kind::Switch, "Accepted for clients' sake"),
+    known("queue", "", None, Kind::Text, "The queue whose resources the session's queries use"),
+    known(
+        "sluice.locality_wait",
+        "500",
+        None,
+        Kind::Milliseconds,
+        "How long a task of a scan waits for an executor beside its data",
+    ),
+    known(
+        "sluice.least_task_memory",
+        "67108864",
+        None,
+        Kind::Bytes,
+        "The least memory that is granted to each partition of a stage that runs",
+    ),
+    known(
+        "sluice.task_memory",
+        AUTO,
+        None,
+        Kind::Bytes,
+        "Memory granted to each partition of a stage that runs; auto is what its plan needs",
+    ),
     known(
         "sluice.single_task_max_bytes",
         AUTO,
@@ -150,6 +172,12 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Makes a value the one that the session began with.
+    pub fn begin_with(&mut self, name: &'static str, value: &str) {
+        self.values.insert(name, value.to_owned());
+        self.initial.insert(name, value.to_owned());
+    }
+
     /// Settings with what the client asked for at its start; unknown names are left to it.
     pub fn new(user: &str, startup: &[(String, String)]) -> Self {
         let mut settings = Self::default();
@@ -299,7 +327,7 @@ fn checked(known: &Known, value: &str) -> Result<String, EngineError> {
 }
 
 /// A number with an optional unit of PostgreSQL's: ms, s, min, h; B, kB, MB, GB.
-fn parse_number(text: &str) -> Option<u64> {
+pub(super) fn parse_number(text: &str) -> Option<u64> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let number: u64 = text[..digits].parse().ok()?;

@@ -3,7 +3,9 @@
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
-use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMillisecondArray, UInt64Array};
+use datafusion::arrow::array::{
+    ArrayRef, Float64Array, RecordBatch, StringArray, TimestampMillisecondArray, UInt64Array,
+};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
@@ -15,7 +17,7 @@ use datafusion::physical_plan::streaming::PartitionStream;
 
 use super::Engine;
 
-const TABLES: [&str; 3] = ["executors", "queries", "tasks"];
+const TABLES: [&str; 5] = ["executors", "offers", "queries", "queues", "tasks"];
 
 /// Adds the schema `system` to the catalog `sluice`.
 pub(super) fn register(engine: &Arc<Engine>) -> Result<()> {
@@ -83,6 +85,8 @@ impl PartitionStream for SystemTable {
             let columns = match kind {
                 "executors" => executors(&engine).await,
                 "tasks" => tasks(&engine).await,
+                "queues" => queues(&engine).await,
+                "offers" => offers(&engine),
                 _ => queries(&engine),
             };
             Ok(RecordBatch::try_new(schema, columns)?)
@@ -91,8 +95,10 @@ impl PartitionStream for SystemTable {
     }
 }
 
-fn schema_of(kind: &str) -> SchemaRef {
+/// The columns of a table of schema `system`.
+pub(super) fn schema_of(kind: &str) -> SchemaRef {
     let text = |name: &str| Field::new(name, DataType::Utf8, true);
+    let fraction = |name: &str| Field::new(name, DataType::Float64, true);
     let number = |name: &str| Field::new(name, DataType::UInt64, true);
     let time = |name: &str| Field::new(name, DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())), true);
     Arc::new(Schema::new(match kind {
@@ -100,8 +106,14 @@ fn schema_of(kind: &str) -> SchemaRef {
             text("executor_id"),
             text("host"),
             number("port"),
+            text("rack"),
+            text("data_centre"),
             number("total_vcores"),
             number("free_vcores"),
+            number("total_memory_bytes"),
+            number("used_memory_bytes"),
+            number("partition_count"),
+            text("reserved"),
             text("state"),
             time("last_heartbeat"),
         ],
@@ -112,12 +124,50 @@ fn schema_of(kind: &str) -> SchemaRef {
             text("state"),
             text("executor_id"),
             number("partition_count"),
+            text("locality"),
+            fraction("cpu"),
+            number("memory_bytes"),
             time("started"),
             time("ended"),
+        ],
+        "queues" => vec![
+            text("queue"),
+            text("parent"),
+            fraction("weight"),
+            fraction("share"),
+            text("dominant_resource"),
+            fraction("fair_share"),
+            fraction("used_cpu"),
+            number("used_memory_bytes"),
+            fraction("wanted_cpu"),
+            number("wanted_memory_bytes"),
+            number("running_partitions"),
+            number("pending_partitions"),
+            number("running_queries"),
+            number("queued_queries"),
+            fraction("guarantee_cpu"),
+            number("guarantee_memory_bytes"),
+            fraction("limit_cpu"),
+            number("limit_memory_bytes"),
+            number("max_running"),
+            number("max_queued"),
+            number("queue_timeout_ms"),
+            text("users"),
+        ],
+        "offers" => vec![
+            number("offer_id"),
+            text("queue"),
+            text("executor_id"),
+            text("host"),
+            fraction("cpu"),
+            number("memory_bytes"),
+            text("state"),
+            number("age_ms"),
         ],
         _ => vec![
             text("query_id"),
             text("user_name"),
+            text("queue"),
             text("sql"),
             text("state"),
             text("placement"),
@@ -138,6 +188,19 @@ fn numbers(values: impl IntoIterator<Item = u64>) -> ArrayRef {
     Arc::new(UInt64Array::from_iter_values(values))
 }
 
+fn maybe_numbers(values: impl IntoIterator<Item = Option<u64>>) -> ArrayRef {
+    Arc::new(values.into_iter().collect::<UInt64Array>())
+}
+
+fn fractions(values: impl IntoIterator<Item = Option<f64>>) -> ArrayRef {
+    Arc::new(values.into_iter().collect::<Float64Array>())
+}
+
+/// Cores of thousandths.
+fn cores(cpu_millis: u64) -> f64 {
+    cpu_millis as f64 / 1_000.0
+}
+
 fn times(values: impl IntoIterator<Item = u64>) -> ArrayRef {
     let values = values.into_iter().map(|ms| (ms > 0).then_some(ms as i64));
     Arc::new(values.collect::<TimestampMillisecondArray>().with_timezone("UTC"))
@@ -149,8 +212,14 @@ async fn executors(engine: &Engine) -> Vec<ArrayRef> {
         texts(all.iter().map(|e| Some(e.executor_id.clone()))),
         texts(all.iter().map(|e| Some(e.host.clone()))),
         numbers(all.iter().map(|e| u64::from(e.port))),
+        texts(all.iter().map(|e| Some(e.rack.clone()))),
+        texts(all.iter().map(|e| Some(e.data_centre.clone()))),
         numbers(all.iter().map(|e| u64::from(e.total_vcores))),
         numbers(all.iter().map(|e| u64::from(e.free_vcores))),
+        numbers(all.iter().map(|e| e.total_memory_bytes)),
+        numbers(all.iter().map(|e| e.used_memory_bytes)),
+        numbers(all.iter().map(|e| u64::from(e.task_count))),
+        texts(all.iter().map(|e| Some(e.reserved.clone()))),
         texts(all.iter().map(|e| Some(e.state.to_owned()))),
         times(all.iter().map(|e| e.last_heartbeat_s * 1_000)),
     ]
@@ -161,6 +230,7 @@ fn queries(engine: &Engine) -> Vec<ArrayRef> {
     vec![
         texts(all.iter().map(|q| Some(q.id.clone()))),
         texts(all.iter().map(|q| Some(q.user.clone()))),
+        texts(all.iter().map(|q| Some(q.queue.clone()))),
         texts(all.iter().map(|q| Some(q.sql.clone()))),
         texts(all.iter().map(|q| Some(q.state.to_owned()))),
         texts(all.iter().map(|q| Some(q.placement.to_owned()))),
@@ -187,7 +257,61 @@ async fn tasks(engine: &Engine) -> Vec<ArrayRef> {
         texts(rows.iter().map(|(_, _, task)| Some(task.state.to_owned()))),
         texts(rows.iter().map(|(_, _, task)| Some(task.executor_id.clone()))),
         numbers(rows.iter().map(|(_, _, task)| task.partitions.len() as u64)),
+        texts(rows.iter().map(|(_, _, task)| Some(task.locality.to_owned()))),
+        fractions(rows.iter().map(|(_, _, task)| Some(cores(task.cpu_millis)))),
+        numbers(rows.iter().map(|(_, _, task)| task.memory_bytes)),
         times(rows.iter().map(|(_, _, task)| task.started_ms)),
         times(rows.iter().map(|(_, _, task)| task.ended_ms)),
+    ]
+}
+
+/// The queues as rows, for `SHOW QUEUES`.
+pub(super) async fn queue_rows(engine: &Engine) -> Result<SendableRecordBatchStream> {
+    let batch = RecordBatch::try_new(schema_of("queues"), queues(engine).await)?;
+    Ok(Box::pin(RecordBatchStreamAdapter::new(batch.schema(), futures::stream::iter([Ok(batch)]))))
+}
+
+async fn queues(engine: &Engine) -> Vec<ArrayRef> {
+    let all = engine.scheduler.queues().await;
+    let limit = |amount: u64| (amount < u64::MAX).then_some(amount);
+    let guarantee = |amount: u64| (amount > 0).then_some(amount);
+    vec![
+        texts(all.iter().map(|q| Some(q.view.path.clone()))),
+        texts(all.iter().map(|q| q.view.parent.clone())),
+        fractions(all.iter().map(|q| Some(q.view.spec.weight))),
+        fractions(all.iter().map(|q| Some(q.view.dominant_share))),
+        texts(all.iter().map(|q| (q.view.dominant_share > 0.0).then(|| q.dominant_resource.clone()))),
+        fractions(all.iter().map(|q| Some(q.view.fair_share))),
+        fractions(all.iter().map(|q| Some(cores(q.view.used.cpu_millis())))),
+        numbers(all.iter().map(|q| q.view.used.memory_bytes())),
+        fractions(all.iter().map(|q| Some(cores(q.view.wanted.cpu_millis())))),
+        numbers(all.iter().map(|q| q.view.wanted.memory_bytes())),
+        numbers(all.iter().map(|q| q.view.used.cpu_millis() / 1_000)),
+        numbers(all.iter().map(|q| q.view.pending_tasks)),
+        numbers(all.iter().map(|q| u64::from(q.running_queries))),
+        numbers(all.iter().map(|q| u64::from(q.queued_queries))),
+        fractions(all.iter().map(|q| guarantee(q.view.spec.guarantee.cpu_millis()).map(cores))),
+        maybe_numbers(all.iter().map(|q| guarantee(q.view.spec.guarantee.memory_bytes()))),
+        fractions(all.iter().map(|q| limit(q.view.spec.limit.cpu_millis()).map(cores))),
+        maybe_numbers(all.iter().map(|q| limit(q.view.spec.limit.memory_bytes()))),
+        maybe_numbers(all.iter().map(|q| q.definition.max_running.map(u64::from))),
+        maybe_numbers(all.iter().map(|q| q.definition.max_queued.map(u64::from))),
+        maybe_numbers(all.iter().map(|q| q.definition.queue_timeout_ms)),
+        texts(all.iter().map(|q| (!q.definition.users.is_empty()).then(|| q.definition.users.join(", ")))),
+    ]
+}
+
+fn offers(engine: &Engine) -> Vec<ArrayRef> {
+    let allocation = engine.scheduler.allocation();
+    let (all, now) = (allocation.offers(), allocation.now());
+    vec![
+        numbers(all.iter().map(|o| o.id)),
+        texts(all.iter().map(|o| Some(o.queue.clone()))),
+        texts(all.iter().map(|o| Some(o.executor_id.clone()))),
+        texts(all.iter().map(|o| Some(o.host.clone()))),
+        fractions(all.iter().map(|o| Some(cores(o.resources.cpu_millis())))),
+        numbers(all.iter().map(|o| o.resources.memory_bytes())),
+        texts(all.iter().map(|o| Some(o.state.to_owned()))),
+        numbers(all.iter().map(|o| now.saturating_sub(o.made_ms))),
     ]
 }

@@ -59,11 +59,13 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     let max_message_bytes = options.max_message_bytes;
+    let frameworks = engine.frameworks();
     let service =
         FlightServiceServer::new(service::Service::new(engine, options)).max_decoding_message_size(max_message_bytes);
     Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .add_service(service)
+        .add_service(frameworks)
         .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stop.cancelled_owned())
         .await
 }
