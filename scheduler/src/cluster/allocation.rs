@@ -64,7 +64,6 @@ pub(super) struct TaskRef {
 /// What a task was given.
 #[derive(Debug, Clone)]
 pub(super) struct Grant {
-    pub attempt: usize,
     pub resources: Resources,
     pub locality: &'static str,
 }

@@ -378,7 +378,6 @@ fn start(inner: &mut Inner, jobs: &mut [RunningJob], works: Vec<Work>, now: Mill
                 let mut partitions: Vec<usize> = slice.iter().flat_map(|(p, _)| p.iter().copied()).collect();
                 partitions.sort_unstable();
                 let grant = Grant {
-                    attempt: work.attempt,
                     resources: work.unit.times(ids.len() as u64),
                     locality: match level {
                         _ if !has_places(&partitions) => "none",

@@ -53,13 +53,15 @@ impl Allocator {
                 agree(|| format!("room on {id:?}, which is gone"), &Resources::ZERO, &room)?;
                 continue;
             };
-            add_to(&mut total, &executor.spec.total);
+            if !executor.spec.is_apart {
+                add_to(&mut total, &executor.spec.total);
+            }
             agree(|| format!("what is held of {id:?}"), &held, &executor.used)?;
             if !executor.used.fits(&executor.spec.total) {
                 return Err(format!("{id:?}: {:?} is used of {:?}", executor.used, executor.spec.total));
             }
             let is_offered = executor.state == ExecutorState::Active;
-            let is_open = is_offered && executor.claimed_by.is_none();
+            let is_open = is_offered && executor.claimed_by.is_none() && !executor.spec.is_apart;
             let expected = if is_open { executor.unreserved_free() } else { Resources::ZERO };
             agree(|| format!("room on {id:?}"), &expected, &room)?;
             let capacity = if is_offered { executor.spec.total } else { Resources::ZERO };

@@ -14,7 +14,9 @@ impl Allocator {
         self.by_name.insert(spec.name.clone(), id);
         self.by_host.entry(spec.host.clone()).or_default().push(id);
         self.by_rack.entry(spec.rack.clone()).or_default().push(id);
-        self.total = self.total.plus(&spec.total);
+        if !spec.is_apart {
+            self.total = self.total.plus(&spec.total);
+        }
         self.capacity.set(id.0 as usize, spec.total);
         self.executors.push(Some(Executor::new(spec)));
         self.update_room(id);
@@ -41,7 +43,9 @@ impl Allocator {
         }
         self.release_claim_on(id);
         if let Some(executor) = self.executors[id.0 as usize].take() {
-            self.total = self.total.minus(&executor.spec.total);
+            if !executor.spec.is_apart {
+                self.total = self.total.minus(&executor.spec.total);
+            }
             self.free = self.free.minus(&self.room.get(id.0 as usize));
             self.by_name.remove(&executor.spec.name);
             for (map, key) in [(&mut self.by_host, &executor.spec.host), (&mut self.by_rack, &executor.spec.rack)] {

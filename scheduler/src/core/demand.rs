@@ -95,27 +95,35 @@ impl Allocator {
 
     /// Computes a leaf's place in the order, and what it and those above it want and are pledged.
     pub(super) fn refresh(&mut self, leaf: QueueId) {
-        self.leave_order(leaf);
-        let cycle = self.cycle;
         if !self.queue(leaf).is_leaf() || self.queue(leaf).removed {
+            self.leave_order(leaf);
             return;
         }
         if !self.claim_is_of_use(leaf) {
             self.end_claim(leaf);
         }
+        self.reorder(leaf);
         let queue = self.queue(leaf);
-        let choice = queue.first_ask(cycle).map(|ask| self.leaf_choice(leaf, ask));
         let (wanted, claimed, cleared) = (queue.wanted_by_asks(), queue.claimed_by_tasks(), self.cleared_for(leaf));
         let now = self.now;
         let queue = self.queue_mut(leaf);
         queue.waiting_since = (!wanted.is_zero()).then(|| queue.waiting_since.unwrap_or(now));
         queue.short_since = (!claimed.is_zero()).then(|| queue.short_since.unwrap_or(now));
-        queue.ready_as = choice;
-        let parent = queue.parent;
-        if let (Some(choice), Some(parent)) = (choice, parent) {
-            self.queue_mut(parent).ready.insert((choice.key, leaf));
-        }
         self.update_path(leaf, wanted, claimed.minus(&cleared), cleared);
+    }
+
+    /// Computes a leaf's place in the order alone.
+    pub(super) fn reorder(&mut self, leaf: QueueId) {
+        self.leave_order(leaf);
+        let cycle = self.cycle;
+        let choice = self.queue(leaf).first_ask(cycle).map(|ask| self.leaf_choice(leaf, ask));
+        self.queue_mut(leaf).ready_as = choice;
+        if let (Some(choice), Some(parent)) = (choice, self.queue(leaf).parent) {
+            self.queue_mut(parent).ready.insert((choice.key, leaf));
+            for id in self.path_of(parent).collect::<Vec<_>>() {
+                self.queue_mut(id).next = None;
+            }
+        }
     }
 
     /// Passes a change of a leaf's wishes, or of what it holds, up to the root.

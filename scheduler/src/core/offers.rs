@@ -45,13 +45,32 @@ impl Allocator {
     }
 
     /// The ask has no place in this cycle: room only shrinks within one, so that it need not be tried again.
+    /// Neither need those of the queue that want the same in the same places, of which a busy queue has many.
     ///
     /// (Room that was kept for one task, and is let go when that is served, is offered in the next cycle.)
     pub(super) fn set_aside(&mut self, choice: &Choice) {
         let cycle = self.cycle;
-        self.queue_mut(choice.leaf).asks[choice.ask].unplaced_in_cycle = cycle;
-        self.unplaced.push((choice.leaf, choice.ask));
-        self.refresh(choice.leaf);
+        let queue = self.queue(choice.leaf);
+        let ask = &queue.asks[choice.ask].ask;
+        let is_alike = |pending: &PendingAsk| {
+            let other = &pending.ask;
+            // A filter or a claim is for one ask alone.
+            queue.filter_count == 0
+                && queue.claim.is_none_or(|(_, claimed_for)| claimed_for != other.id)
+                && (other.unit, other.reach) == (ask.unit, ask.reach)
+                && (ask.reach == Reach::Anywhere || other.hosts == ask.hosts)
+        };
+        let is_open = |pending: &PendingAsk| pending.is_wanted() && pending.unplaced_in_cycle != cycle;
+        let asks = queue.asks.iter().enumerate();
+        let aside: Vec<usize> = asks
+            .filter(|(index, pending)| *index == choice.ask || (is_open(pending) && is_alike(pending)))
+            .map(|(index, _)| index)
+            .collect();
+        for index in aside {
+            self.queue_mut(choice.leaf).asks[index].unplaced_in_cycle = cycle;
+            self.unplaced.push((choice.leaf, index));
+        }
+        self.reorder(choice.leaf);
     }
 
     /// Offers what is free on one executor, after something ended there.
