@@ -155,6 +155,8 @@ pub struct Allocator {
     pub(super) room: RoomIndex,
     pub(super) capacity: RoomIndex,
     pub(super) queues: Vec<Queue>,
+    /// What every task needs at least that a queue asks for, by queue; apart, because many are looked at in a row.
+    pub(super) least_wanted: Vec<Resources>,
     pub(super) by_path: HashMap<String, QueueId>,
     pub(super) tasks: Vec<Option<Task>>,
     pub(super) vacant_tasks: Vec<(u32, u32)>,
@@ -194,6 +196,7 @@ impl Allocator {
             room: RoomIndex::default(),
             capacity: RoomIndex::default(),
             queues: vec![root],
+            least_wanted: vec![Resources::UNLIMITED],
             by_path: HashMap::from([("root".to_owned(), QueueId::ROOT)]),
             tasks: Vec::new(),
             vacant_tasks: Vec::new(),

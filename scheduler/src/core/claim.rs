@@ -10,11 +10,17 @@ use super::executor::{Executor, ExecutorId, ExecutorState};
 use super::queue::{PendingAsk, QueueId};
 use super::resources::{Kind, Resources};
 
+/// How often one cycle looks through all executors, so that no cycle takes long; the rest has its turn in the next.
+const SEARCHES: usize = 32;
+
 impl Allocator {
     /// Claims an executor for each of the asks that has waited long enough, if one would do.
     pub(super) fn claim_for(&mut self, unplaced: &[(QueueId, usize)]) {
         let mut fair_shares = None;
-        for (leaf, ask) in unplaced {
+        let mut searches = 0;
+        // Each is first at some time, so that nobody is kept from a search by others who find nothing.
+        let turn = if unplaced.len() > SEARCHES { self.cycle as usize % unplaced.len() } else { 0 };
+        for (leaf, ask) in unplaced[turn..].iter().chain(&unplaced[..turn]) {
             let queue = self.queue(*leaf);
             let Some(pending) = queue.asks.get(*ask).filter(|pending| pending.is_wanted()) else { continue };
             let unit = pending.ask.unit;
@@ -33,6 +39,10 @@ impl Allocator {
             let (_, share) = queue.used.dominant_part(&self.total);
             let is_limited = self.is_limited(*leaf, &unit);
             if is_limited || share >= fair_shares.get_or_insert_with(|| self.fair_shares())[leaf.0 as usize] {
+                continue;
+            }
+            searches += 1;
+            if searches > SEARCHES {
                 continue;
             }
             let candidates = self.executors.iter().enumerate().filter_map(|(index, executor)| {

@@ -105,6 +105,8 @@ impl Allocator {
         self.reorder(leaf);
         let queue = self.queue(leaf);
         let (wanted, claimed, cleared) = (queue.wanted_by_asks(), queue.claimed_by_tasks(), self.cleared_for(leaf));
+        let least = queue.least_wanted();
+        self.least_wanted[leaf.0 as usize] = least;
         let now = self.now;
         let queue = self.queue_mut(leaf);
         queue.waiting_since = (!wanted.is_zero()).then(|| queue.waiting_since.unwrap_or(now));

@@ -67,6 +67,15 @@ pub(super) struct Choice {
     pub kind: Kind,
 }
 
+/// What an inner queue is in its parent's order.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Said {
+    choice: Choice,
+    /// What the task needs that is to be served next below it, and an executor that has room for it.
+    unit: Resources,
+    place: ExecutorId,
+}
+
 impl Key {
     fn new(class: Class, share: f64, served: u64) -> Self {
         debug_assert!(share >= 0.0, "the bits of negative floats have the opposite order");
@@ -139,20 +148,38 @@ impl Allocator {
         let mut best = self.first_leaf_below(node);
         for index in 0..self.queue(node).inner.len() {
             let inner = self.queue(node).inner[index];
+            if let Some(choice) = self.said_by(inner) {
+                if best.is_none_or(|best| choice.key < best.key) {
+                    best = Some(choice);
+                }
+                continue;
+            }
             while let Some(below) = self.next_below(inner) {
                 if !self.can_be_placed(&below) {
                     self.set_aside(&below);
                     continue;
                 }
                 let choice = self.inner_choice(inner, below, &self.scarce);
+                let leaf = self.queue(below.leaf);
+                let (unit, place) = (leaf.asks[below.ask].ask.unit, leaf.place_seen);
+                self.queue_mut(inner).said = place.map(|(_, place)| Said { choice, unit, place });
                 if best.is_none_or(|best| choice.key < best.key) {
                     best = Some(choice);
                 }
                 break;
             }
         }
-        self.queue_mut(node).next = Some(best);
+        let queue = self.queue_mut(node);
+        (queue.next, queue.said) = (Some(best), None);
         best
+    }
+
+    /// What was found last about an inner queue, if that is still so: nothing below it has changed, and who speaks
+    /// for it can be placed still.
+    fn said_by(&self, inner: QueueId) -> Option<Choice> {
+        let queue = self.queue(inner);
+        let said = queue.said.as_ref().filter(|_| queue.next.is_some())?;
+        said.unit.fits(&self.room.get(said.place.0 as usize)).then_some(said.choice)
     }
 
     /// Whether one that was asked for earlier in the cycle can be placed still; mostly O(1).
@@ -162,7 +189,12 @@ impl Allocator {
         if queue.place_seen.is_some_and(|(ask, id)| ask == choice.ask && unit.fits(&self.room.get(id.0 as usize))) {
             return true;
         }
-        let place = self.place(choice);
+        let place = if self.is_placed_anywhere(choice) {
+            // Not where it will be placed, but where others will be last: that stays true for long.
+            self.room.find_last(unit).map(|position| ExecutorId(position as u32))
+        } else {
+            self.place(choice)
+        };
         self.queue_mut(choice.leaf).place_seen = place.map(|id| (choice.ask, id));
         place.is_some()
     }
@@ -188,17 +220,21 @@ impl Allocator {
         &self,
         node: QueueId,
         executor: ExecutorId,
+        most: &Resources,
         room: &Resources,
         free: &Resources,
     ) -> Option<Choice> {
         let queue = self.queue(node);
         let mut best = queue.ready.iter().find_map(|(_, leaf)| {
+            if !self.least_wanted[leaf.0 as usize].fits(most) {
+                return None;
+            }
             let ready = self.queue(*leaf).ready_as?;
             let ask = self.ask_on(*leaf, executor, room)?;
             Some(if ask == ready.ask { ready } else { self.leaf_choice(*leaf, ask) })
         });
         for inner in &queue.inner {
-            if let Some(below) = self.next_on(*inner, executor, room, free) {
+            if let Some(below) = self.next_on(*inner, executor, most, room, free) {
                 let choice = self.inner_choice(*inner, below, free);
                 if best.is_none_or(|best| choice.key < best.key) {
                     best = Some(choice);

@@ -48,6 +48,21 @@ impl RoomIndex {
         if self.width == 0 { None } else { self.find_below(1, need, &mut accepts) }
     }
 
+    /// A position where `need` fits, mostly one of those that [`Self::find`] comes upon last.
+    pub fn find_last(&self, need: &Resources) -> Option<usize> {
+        if self.width == 0 { None } else { self.find_last_below(1, need) }
+    }
+
+    fn find_last_below(&self, node: usize, need: &Resources) -> Option<usize> {
+        if !need.fits(&self.nodes[node]) {
+            return None;
+        }
+        if node >= self.width {
+            return Some(node - self.width);
+        }
+        self.find_last_below(2 * node + 1, need).or_else(|| self.find_last_below(2 * node, need))
+    }
+
     fn find_below(&self, node: usize, need: &Resources, accepts: &mut impl FnMut(usize) -> bool) -> Option<usize> {
         if !need.fits(&self.nodes[node]) {
             return None;
@@ -85,6 +100,7 @@ mod tests {
             index.set(position, Resources::new(cpu, 10));
         }
         assert_eq!(index.find(&Resources::new(1, 1), |_| true), Some(1));
+        assert_eq!(index.find_last(&Resources::new(3, 1)), Some(4));
         assert_eq!(index.find(&Resources::new(1, 1), |position| position == 2), Some(2), "only what is accepted");
         index.set(1, Resources::ZERO);
         index.set(4, Resources::ZERO);

@@ -85,7 +85,7 @@ impl Allocator {
                 break;
             }
             let free = executor.unreserved_free();
-            let Some(choice) = self.next_on(QueueId::ROOT, id, &free, &scarce) else { break };
+            let Some(choice) = self.next_on(QueueId::ROOT, id, &most, &free, &scarce) else { break };
             offers.push(self.offer(&choice, id));
             if has_shrunk(&scarce, &self.free) {
                 scarce = self.free;
@@ -154,6 +154,17 @@ impl Allocator {
             (!part.is_zero() && unit.minus(&part).fits(free)).then_some((id, part))
         });
         if mine.is_some() { Some(mine) } else { unit.fits(free).then_some(None) }
+    }
+
+    /// Whether the ask can be served wherever there is room, and nowhere else.
+    pub(super) fn is_placed_anywhere(&self, choice: &Choice) -> bool {
+        let queue = self.queue(choice.leaf);
+        let ask = &queue.asks[choice.ask].ask;
+        let has_own_place = queue.claim.is_some() || !self.reserving.is_empty();
+        ask.reach == Reach::Anywhere
+            && queue.filter_count == 0
+            && !has_own_place
+            && self.is_allowed(choice.leaf, &ask.unit, &ask.unit)
     }
 
     /// Where the ask is to be served, if anywhere.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Millis;
 use super::admission::AdmissionLimits;
-use super::drf::{Choice, Key};
+use super::drf::{Choice, Key, Said};
 use super::executor::{Executor, ExecutorId};
 use super::resources::{Kind, Resources};
 
@@ -131,6 +131,8 @@ pub(super) struct Queue {
     pub ready: BTreeSet<(Key, QueueId)>,
     /// Whom to serve next below; `None` until somebody asks after a change.
     pub next: Option<Option<Choice>>,
+    /// What that makes of this queue in the parent's eyes; of no worth while `next` is `None`.
+    pub said: Option<Said>,
     pub removed: bool,
 }
 
@@ -161,6 +163,7 @@ impl Queue {
             ready_as: None,
             ready: BTreeSet::new(),
             next: None,
+            said: None,
             removed: false,
         }
     }
@@ -256,6 +259,12 @@ impl Queue {
     /// Whether one more `unit` keeps within the guarantee when `more` is held, too.
     pub fn guarantees(&self, more: &Resources, unit: &Resources) -> bool {
         !self.spec.guarantee.is_zero() && self.tasks_within_guarantee(&self.used.plus(more), unit) > 0
+    }
+
+    /// At most what any of the tasks needs that are asked for: where this has no room, none has.
+    pub fn least_wanted(&self) -> Resources {
+        let wanted = self.asks.iter().filter(|pending| pending.is_wanted()).map(|pending| pending.ask.unit);
+        wanted.reduce(|least, unit| least.min(&unit)).unwrap_or(Resources::UNLIMITED)
     }
 
     /// Whether one more `unit` keeps within the limit.

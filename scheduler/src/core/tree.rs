@@ -34,6 +34,7 @@ impl Allocator {
         self.queue_mut(parent).children.push(id);
         self.by_path.insert(path.clone(), id);
         self.queues.push(Queue::new(path.clone(), Some(parent), spec));
+        self.least_wanted.push(Resources::UNLIMITED);
         self.stale = true;
         Ok(id)
     }
