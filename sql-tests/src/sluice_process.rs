@@ -157,6 +157,7 @@ pub struct Service {
     scheduler_port: u16,
     executor_count: usize,
     flags: Vec<String>,
+    executor_flags: Vec<String>,
     main: Mutex<Option<Process>>,
     executors: Mutex<Vec<Process>>,
     binary: PathBuf,
@@ -172,9 +173,19 @@ impl Service {
 
     /// The same with more flags for `serve` or `coordinator`.
     pub async fn start_with(binary: &Path, layout: Layout, flags: &[&str]) -> Result<Self> {
+        Self::start_all(binary, layout, flags, &["--vcores", "1"]).await
+    }
+
+    /// A cluster with more flags for `coordinator`, and with flags for its executors.
+    pub async fn start_cluster(binary: &Path, flags: &[&str], executor_flags: &[&str]) -> Result<Self> {
+        Self::start_all(binary, Layout::Cluster, flags, executor_flags).await
+    }
+
+    async fn start_all(binary: &Path, layout: Layout, flags: &[&str], executor_flags: &[&str]) -> Result<Self> {
         let ports = free_ports(4)?;
         let data_dir = tempfile::Builder::new().prefix("sluice-test-").tempdir()?;
-        let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let owned = |flags: &[&str]| flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let (flags, executor_flags): (Vec<String>, Vec<String>) = (owned(flags), owned(executor_flags));
         let named = flags.iter().position(|flag| flag == "--executors").and_then(|index| flags.get(index + 1));
         let executor_count = named.map_or(Ok(Layout::EXECUTOR_COUNT), |count| count.parse())?;
         let mut service = Self {
@@ -185,6 +196,7 @@ impl Service {
             scheduler_port: ports[3],
             executor_count,
             flags,
+            executor_flags,
             main: Mutex::new(None),
             executors: Mutex::default(),
             binary: binary.to_owned(),
@@ -243,7 +255,8 @@ impl Service {
             .args(["--coordinator", &format!("127.0.0.1:{}", self.scheduler_port)])
             .arg("--data-dir")
             .arg(self.data_dir.path().join(format!("executor-{index}")))
-            .args(["--host", &format!("127.0.1.{}", index + 1), "--vcores", "1"])
+            .args(["--host", &format!("127.0.1.{}", index + 1)])
+            .args(&self.executor_flags)
             .current_dir(self.data_dir.path())
             .env_remove("SLUICE_CONFIG");
         let log = self.data_dir.path().join(format!("executor-{index}.log"));
@@ -334,7 +347,12 @@ impl Service {
 
     /// A client's connection.
     pub async fn connect(&self) -> Result<Client> {
-        let parameters = format!("host=127.0.0.1 port={} user=sluice dbname=sluice connect_timeout=30", self.pg_port);
+        self.connect_as("sluice").await
+    }
+
+    /// The same for a user of that name.
+    pub async fn connect_as(&self, user: &str) -> Result<Client> {
+        let parameters = format!("host=127.0.0.1 port={} user={user} dbname=sluice connect_timeout=30", self.pg_port);
         let (client, connection) = tokio_postgres::connect(&parameters, NoTls).await?;
         tokio::spawn(async move {
             // Its end is seen by the client's next statement.

@@ -386,7 +386,8 @@ fn start(inner: &mut Inner, jobs: &mut [RunningJob], works: Vec<Work>, now: Mill
                         Level::Any => "any",
                     },
                 };
-                let task = bind_task(stage, &executor_id, partitions, ids.len() as u32, (&job_id, &session_id), &config);
+                let task =
+                    bind_task(stage, &executor_id, partitions, ids.len() as u32, (&job_id, &session_id), &config);
                 let task_id = task.1.key.task_id;
                 let grants = inner.grants.entry(job_id.clone()).or_default();
                 grants.last_running = now;

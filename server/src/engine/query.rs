@@ -287,6 +287,28 @@ impl QueryHandle {
     }
 }
 
+/// Ends a query whose client goes away before its result has come, with its place in its queue.
+pub(super) struct WaitedFor(Option<Arc<QueryRecord>>);
+
+impl WaitedFor {
+    pub(super) fn new(record: &Arc<QueryRecord>) -> Self {
+        Self(Some(record.clone()))
+    }
+
+    /// The result is there, or why there is none; from here on it is up to others to end the query.
+    pub(super) fn has_come(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for WaitedFor {
+    fn drop(&mut self) {
+        let Some(record) = self.0.take() else { return };
+        record.control.stop(StopReason::User);
+        record.ended(Some(&record.control.error()));
+    }
+}
+
 /// Something to be done when a result has been read, or will not be read any more.
 type OnDrop = Box<dyn FnOnce() + Send>;
 

@@ -133,7 +133,7 @@ pub(super) fn execute(session: &Session, kind: &StatementKind) -> Result<(), Eng
             store.change(|allocation| allocation.drop_queue(path))
         }
         StatementKind::Reserve { host, queue, amounts } => {
-            let amounts = amounts.iter().map(|(name, text)| Ok((name.to_lowercase(), amount(name, text)?)));
+            let amounts = amounts.iter().map(|(name, text)| Ok((name.to_lowercase(), amount(name, name, text)?)));
             let amounts = amounts.collect::<Result<BTreeMap<_, _>, EngineError>>()?;
             store.change(|allocation| allocation.reserve(host, queue, amounts))
         }
@@ -176,7 +176,7 @@ pub(super) fn defined(
                     if is_none {
                         amounts.remove(resource);
                     } else {
-                        amounts.insert(resource.to_owned(), amount(resource, text)?);
+                        amounts.insert(resource.to_owned(), amount(&name, resource, text)?);
                     }
                 }
                 _ => {
@@ -199,15 +199,15 @@ fn bad(name: &str, value: &str, wanted: &str) -> EngineError {
 }
 
 /// Cores such as `2` or `0.5` in thousandths; of other resources a number that may have a unit such as GB.
-fn amount(resource: &str, text: &str) -> Result<u64, EngineError> {
+fn amount(option: &str, resource: &str, text: &str) -> Result<u64, EngineError> {
     if resource.eq_ignore_ascii_case("cpu") {
-        let cores: f64 = text.parse().map_err(|_| bad(resource, text, "a number of cores, such as 2 or 0.5"))?;
+        let cores: f64 = text.parse().map_err(|_| bad(option, text, "a number of cores, such as 2 or 0.5"))?;
         if !(cores.is_finite() && (0.0..=1e9).contains(&cores)) {
-            return Err(bad(resource, text, "a number of cores, such as 2 or 0.5"));
+            return Err(bad(option, text, "a number of cores, such as 2 or 0.5"));
         }
         return Ok((cores * 1_000.0).round() as u64);
     }
-    parse_number(text).ok_or_else(|| bad(resource, text, "a number, with a unit such as '8GB' for memory"))
+    parse_number(text).ok_or_else(|| bad(option, text, "a number, with a unit such as '8GB' for memory"))
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use sluice_planner::suggest::nearest;
 use sluice_scheduler::cluster::{JobTag, LEAST_TASK_MEMORY_BYTES};
 
 use super::error::{EngineError, SqlState};
-use super::query::{QueryHandle, QueryRecord, QueryResult, StopReason};
+use super::query::{QueryHandle, QueryRecord, QueryResult, StopReason, WaitedFor};
 use super::settings::{Settings, Target};
 use super::{Engine, context_over, ddl, explain, insert, queues, run, system};
 use crate::pgcatalog;
@@ -249,7 +249,7 @@ impl Session {
                 }
                 (None, explain::schema(), true, Vec::new())
             }
-            StatementKind::Show(Show::Queues) => (None, system::schema_of("queues"), true, Vec::new()),
+            StatementKind::Show(Show::Queues) => (None, system::shown_queue_schema(), true, Vec::new()),
             StatementKind::Show(show) => (None, show_schema(show), true, Vec::new()),
             StatementKind::ShowSetting(name) => (None, setting_schema(name), true, Vec::new()),
             _ => (None, Arc::new(Schema::empty()), false, Vec::new()),
@@ -282,11 +282,13 @@ impl Session {
         let record = QueryRecord::new(&self.user, &prepared.statement.text);
         self.track(&record);
         let _timeout = self.start_timeout(&record);
+        let waited_for = WaitedFor::new(&record);
         let result = tokio::select! {
             biased;
             result = self.execute_kind(prepared, parameters, &record) => result,
             () = record.control.stopped() => Err(record.control.error()),
         };
+        waited_for.has_come();
         match result {
             Ok(result) => {
                 if matches!(result, QueryResult::Command { .. }) {
@@ -859,7 +861,7 @@ fn show_schema(show: &Show) -> SchemaRef {
         Show::Catalogs => text_schema(&["catalog_name"]),
         Show::Schemas { .. } => text_schema(&["schema_name"]),
         Show::Tables { .. } => text_schema(&["table_catalog", "table_schema", "table_name"]),
-        Show::Queues => system::schema_of("queues"),
+        Show::Queues => system::shown_queue_schema(),
     }
 }
 

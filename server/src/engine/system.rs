@@ -265,9 +265,31 @@ async fn tasks(engine: &Engine) -> Vec<ArrayRef> {
     ]
 }
 
+/// The columns of `system.queues` that `SHOW QUEUES` has room for.
+const SHOWN: [&str; 10] = [
+    "queue",
+    "weight",
+    "share",
+    "fair_share",
+    "dominant_resource",
+    "used_cpu",
+    "used_memory_bytes",
+    "pending_partitions",
+    "running_queries",
+    "queued_queries",
+];
+
+/// The columns of `SHOW QUEUES`.
+pub(super) fn shown_queue_schema() -> SchemaRef {
+    let all = schema_of("queues");
+    Arc::new(Schema::new(SHOWN.iter().filter_map(|name| all.field_with_name(name).ok().cloned()).collect::<Vec<_>>()))
+}
+
 /// The queues as rows, for `SHOW QUEUES`.
 pub(super) async fn queue_rows(engine: &Engine) -> Result<SendableRecordBatchStream> {
-    let batch = RecordBatch::try_new(schema_of("queues"), queues(engine).await)?;
+    let all = RecordBatch::try_new(schema_of("queues"), queues(engine).await)?;
+    let columns = SHOWN.iter().filter_map(|name| all.column_by_name(name).cloned()).collect();
+    let batch = RecordBatch::try_new(shown_queue_schema(), columns)?;
     Ok(Box::pin(RecordBatchStreamAdapter::new(batch.schema(), futures::stream::iter([Ok(batch)]))))
 }
 

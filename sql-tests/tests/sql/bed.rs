@@ -81,6 +81,11 @@ impl Bed {
         self.runtime.block_on(Service::start_with(&self.binary, layout, flags))
     }
 
+    /// A coordinator with three executors, each started with `executor_flags`, that the test has for itself.
+    pub fn own_cluster(&self, flags: &[&str], executor_flags: &[&str]) -> Result<Service> {
+        self.runtime.block_on(Service::start_cluster(&self.binary, flags, executor_flags))
+    }
+
     /// Three real nodes.
     pub fn cassandra(&self) -> Result<&Cassandra> {
         self.cassandra.get_or_try(Cassandra::start)

@@ -39,7 +39,7 @@ pub fn trials(bed: &Arc<Bed>) -> Vec<Trial> {
 }
 
 /// Runs statements on one connection; the rows of the last.
-fn run(bed: &Bed, service: &Service, statements: &[&str]) -> Result<Vec<Vec<Option<String>>>> {
+pub fn run(bed: &Bed, service: &Service, statements: &[&str]) -> Result<Vec<Vec<Option<String>>>> {
     bed.block_on(async {
         let client = service.connect().await?;
         let mut rows = Vec::new();
@@ -52,7 +52,7 @@ fn run(bed: &Bed, service: &Service, statements: &[&str]) -> Result<Vec<Vec<Opti
 }
 
 /// The error of a statement, as `SQLSTATE: message (hint: ...)`.
-fn error_of(bed: &Bed, service: &Service, statement: &str) -> Result<String> {
+pub fn error_of(bed: &Bed, service: &Service, statement: &str) -> Result<String> {
     bed.block_on(async {
         let client = service.connect().await?;
         match client.simple_query(statement).await {
@@ -62,7 +62,7 @@ fn error_of(bed: &Bed, service: &Service, statement: &str) -> Result<String> {
     })
 }
 
-fn expect_error(bed: &Bed, service: &Service, statement: &str, wanted: &[&str]) -> Result<()> {
+pub fn expect_error(bed: &Bed, service: &Service, statement: &str, wanted: &[&str]) -> Result<()> {
     let error = error_of(bed, service, statement)?;
     for part in wanted {
         ensure!(error.contains(part), "{part:?} is not in the error of {statement}: {error}");

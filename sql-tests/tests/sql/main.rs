@@ -3,8 +3,9 @@
 //!     cargo build && cargo test -p sluice-sql-tests --test sql [-- FILTER]
 //!
 //! Tests are named `layout::topic::name`. First the `.slt` files, TPC-H and clients, several at a
-//! time against one embedded service and one cluster; then the faults, one after another, each
-//! against a service of its own, because they break what the others need.
+//! time against one embedded service and one cluster; then the faults and the sharing between
+//! tenants, one after another, each against a service of its own, because they break or fill what
+//! the others need.
 //!
 //! `SLUICE_BIN` names the binary; `SLUICE_CASSANDRA=host:port` uses a cluster that is running
 //! already (`sql-tests/cassandra/cluster.sh up`), which saves its start but leaves out the tests
@@ -13,7 +14,9 @@
 mod bed;
 mod clients;
 mod faults;
+mod frameworks;
 mod plans;
+mod sharing;
 mod slt;
 mod tpch;
 
@@ -37,11 +40,14 @@ fn main() -> ExitCode {
     together.extend(clients::trials(&bed));
     together.extend(plans::trials(&bed));
     let shared = libtest_mimic::run(&arguments, together);
-    // Services that nobody needs any more make room for those that will be broken.
+    // Services that nobody needs any more make room for those that will be broken or filled.
     bed.stop_services();
 
     let alone = Arguments { test_threads: Some(1), ..arguments };
-    let broken = libtest_mimic::run(&alone, faults::trials(&bed));
+    let mut apart = faults::trials(&bed);
+    apart.extend(sharing::trials(&bed));
+    apart.extend(frameworks::trials(&bed));
+    let apart = libtest_mimic::run(&alone, apart);
     drop(bed);
-    if shared.has_failed() || broken.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    if shared.has_failed() || apart.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
