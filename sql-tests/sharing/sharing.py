@@ -179,6 +179,8 @@ class Cluster:
     async def flood(self, queue: str, clients: int, **settings: str | int) -> AsyncIterator["Flood"]:
         """Clients of `queue` that send heavy queries, one after another, until the end of the block."""
         flood = Flood()
+        # The length of a series is not known to the planner, which would keep more memory for it than it needs.
+        settings = {"task_memory": "32MB"} | settings
         settings |= {"single_task_max_bytes": 0, "target_partitions": self.size.partitions_per_query}
         connections = [await self.connect(queue, **settings) for _ in range(clients)]
 
@@ -269,7 +271,7 @@ async def first(cluster: Cluster) -> None:
         async with cluster.flood("a", size.flood_queries) as flood:
             await cluster.wait_until_saturated("a")
             before = flood.ended
-            async with await cluster.connect("b", single_task_max_bytes=0) as connection:
+            async with await cluster.connect("b", single_task_max_bytes=0, task_memory="32MB") as connection:
                 await cluster.run_short(connection)
             ended = flood.ended - before
             # The queue is new, so that this is the only query.
@@ -344,7 +346,7 @@ async def alone(cluster: Cluster) -> None:
 
 async def short_queries(cluster: Cluster, count: int) -> list[float]:
     """Seconds of short queries of B, one after another."""
-    async with await cluster.connect("b", single_task_max_bytes=0) as connection:
+    async with await cluster.connect("b", single_task_max_bytes=0, task_memory="32MB") as connection:
         await connection.execute(f"SET statement_timeout = '{PATIENCE_S}s'")
         times = []
         for _ in range(count):
