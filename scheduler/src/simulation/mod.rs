@@ -13,6 +13,7 @@
 //! - `measure`: what is counted meanwhile
 //! - [`report`]: what came out, as tables
 //! - [`plot`]: and as a picture
+//! - [`curves`]: a picture of measurements at growing sizes, for `examples/growth.rs`
 //!
 //! The same scenario gives the same report to the last byte, on every machine; with another seed it gives another run
 //! of the same kind. A job here is one stage of equal tasks. What it leaves out of a real query, stages that wait for
@@ -43,6 +44,7 @@
 //! # Ok::<(), sluice_scheduler::simulation::ScenarioError>(())
 //! ```
 
+pub mod curves;
 mod measure;
 pub mod plot;
 pub mod report;

@@ -18,7 +18,7 @@ use crate::core::Millis;
 /// Queues with an area of their own; the rest is drawn as one.
 const MOST_QUEUES: usize = 7;
 
-const COLOURS: [RGBColor; MOST_QUEUES] = [
+pub(super) const COLOURS: [RGBColor; MOST_QUEUES] = [
     RGBColor(0, 114, 178),
     RGBColor(230, 159, 0),
     RGBColor(0, 158, 115),
@@ -28,8 +28,8 @@ const COLOURS: [RGBColor; MOST_QUEUES] = [
     RGBColor(120, 94, 60),
 ];
 const REST: RGBColor = RGBColor(170, 170, 170);
-const INK: RGBColor = RGBColor(40, 40, 40);
-const FAINT: RGBColor = RGBColor(225, 225, 225);
+pub(super) const INK: RGBColor = RGBColor(40, 40, 40);
+pub(super) const FAINT: RGBColor = RGBColor(225, 225, 225);
 
 const SIZE: (u32, u32) = (1200, 900);
 /// Left of the panels, for the labels of the axis.
@@ -290,13 +290,13 @@ where
     Ok(())
 }
 
-fn legend(area: &Area<'_>, (x, y): (i32, i32), colour: &RGBColor, text: &str) -> Result<(), PlotError> {
+pub(super) fn legend(area: &Area<'_>, (x, y): (i32, i32), colour: &RGBColor, text: &str) -> Result<(), PlotError> {
     area.draw(&Rectangle::new([(x, y + 2), (x + 13, y + 15)], colour.filled()))?;
     area.draw_text(text, &font(14, &INK), (x + 20, y + 2))?;
     Ok(())
 }
 
-fn font<'a>(size: u32, colour: &impl Color) -> TextStyle<'a> {
+pub(super) fn font<'a>(size: u32, colour: &impl Color) -> TextStyle<'a> {
     ("sans-serif", size).into_font().color(colour).pos(Pos::new(HPos::Left, VPos::Top))
 }
 
