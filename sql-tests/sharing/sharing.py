@@ -20,6 +20,7 @@ import contextlib
 import dataclasses
 import json
 import math
+import os
 import pathlib
 import statistics
 import sys
@@ -40,10 +41,17 @@ LATENCY_BOUND = 3.0
 SATURATING_CLIENTS = 12
 # Between two looks at system.queues.
 SAMPLE_INTERVAL_S = 0.25
-# A query that never gets its turn is given up after so long; only FIFO comes near.
+# What is waited for comes within seconds; a machine that does much else may take this long.
 PATIENCE_S = 300
-# The time of one task on an idle cluster. Shorter than a query is worth planning for, longer than it takes to start.
-TASK_S = 0.3
+# The time of a short query, which is one task, and of each of the many tasks of a heavy one, on an idle cluster. Who
+# has nothing waits for the next task to end, so that the tail is made of the tasks of others: they have to be shorter
+# than the query that waits for them, as they are when heavy queries are cut into many.
+SHORT_S = 0.5
+TASK_S = 0.15
+# The length of a series is not known to the planner, which would keep more memory for it than it needs.
+TASK_MEMORY = "32MB"
+# A query that is timed to find out how long it has to be takes at least this.
+CALIBRATION_S = 0.2
 # Rows of region.parquet.
 REGIONS = 5
 
@@ -60,12 +68,14 @@ class Size:
     partitions_per_query: int
     sample_s: float
     latency_queries: int
+    # After so long a short query is given up; only FIFO comes near.
+    latency_patience_s: int
     # Everything else on the machine can spoil a tail; the bound counts as kept if one of these attempts keeps it.
     latency_attempts: int
 
 
-FULL = Size(flood_queries=200, partitions_per_query=16, sample_s=60, latency_queries=60, latency_attempts=1)
-QUICK = Size(flood_queries=60, partitions_per_query=16, sample_s=15, latency_queries=20, latency_attempts=3)
+FULL = Size(200, 32, sample_s=60, latency_queries=60, latency_patience_s=300, latency_attempts=1)
+QUICK = Size(60, 32, sample_s=15, latency_queries=20, latency_patience_s=30, latency_attempts=3)
 
 
 @dataclasses.dataclass
@@ -91,7 +101,7 @@ class Cluster:
         # Lengths of series, multiples of seven, and the number of keys; measured by `calibrate`.
         self.short_numbers = 7
         self.heavy_numbers = 7
-        self.customers = 0
+        self.keys = 0
 
     def report(self, phase: str, what: str, measured: str, wanted: str = "", is_kept: bool = True) -> None:
         self.figures.append(Figure(phase, what, measured, wanted, is_kept))
@@ -118,18 +128,6 @@ class Cluster:
         ((executors, vcores, memory_bytes),) = await self.rows(sql)
         return int(executors), int(vcores), int(memory_bytes)
 
-    def short_sql(self) -> str:
-        """One task of `TASK_S` on an executor, because it reads a file, and without memory to speak of."""
-        return f"""
-            SELECT count(*) FROM '{self.data}/region.parquet' JOIN generate_series(1, {self.short_numbers}) AS t(n)
-            ON (n + r_regionkey) % 7 = 3"""
-
-    def heavy_sql(self) -> str:
-        """As many tasks of `TASK_S` as the exchange has partitions: each pairs a part of the keys with a series."""
-        return f"""
-            SELECT count(*) FROM generate_series(1, {self.heavy_numbers}) AS t(n)
-            JOIN (SELECT DISTINCT c_custkey AS k FROM '{self.data}/customer.parquet') AS keys ON (n + k) % 7 = 3"""
-
     async def run(self, connection: psycopg.AsyncConnection, sql: str, wanted: int) -> float:
         """Runs a query; seconds that it took. A wrong answer is an error."""
         begun = time.monotonic()
@@ -139,27 +137,44 @@ class Cluster:
             raise BrokenBound(f"a query under load answered {row} instead of {wanted}")
         return elapsed_s
 
-    async def run_short(self, connection: psycopg.AsyncConnection) -> float:
-        return await self.run(connection, self.short_sql(), REGIONS * self.short_numbers // 7)
+    async def run_short(self, connection: psycopg.AsyncConnection, numbers: int | None = None) -> float:
+        """One task of `SHORT_S`, on an executor, because it reads a file, and without memory to speak of."""
+        numbers = numbers or self.short_numbers
+        sql = f"""
+            SELECT count(*) FROM '{self.data}/region.parquet' JOIN generate_series(1, {numbers}) AS t(n)
+            ON (n + r_regionkey) % 7 = 3"""
+        return await self.run(connection, sql, REGIONS * numbers // 7)
 
-    async def run_heavy(self, connection: psycopg.AsyncConnection) -> float:
-        return await self.run(connection, self.heavy_sql(), self.customers * self.heavy_numbers // 7)
+    async def run_heavy(self, connection: psycopg.AsyncConnection, numbers: int | None = None) -> float:
+        """As many tasks of `TASK_S` as the exchange has partitions: each pairs a part of the keys with a series."""
+        numbers = numbers or self.heavy_numbers
+        sql = f"""
+            SELECT count(*) FROM generate_series(1, {numbers}) AS t(n)
+            JOIN (SELECT DISTINCT o_orderkey AS k FROM '{self.data}/orders.parquet') AS keys ON (n + k) % 7 = 3"""
+        return await self.run(connection, sql, self.keys * numbers // 7)
 
     async def calibrate(self) -> None:
-        """Finds the length of a series that keeps a task busy for `TASK_S` on this machine, while it is idle."""
-        ((self.customers,),) = await self.rows(f"SELECT count(*) FROM '{self.data}/customer.parquet'")
-        async with await self.connect(single_task_max_bytes=0) as connection:
-            empty_s = min([await self.run_short(connection) for _ in range(4)])
-            self.short_numbers = 7 * 100_000
-            while True:
-                elapsed_s = min([await self.run_short(connection) for _ in range(2)]) - empty_s
-                if elapsed_s > TASK_S / 2:
-                    break
-                self.short_numbers *= 2
-        self.short_numbers = 7 * max(1, int(self.short_numbers / 7 * TASK_S / elapsed_s))
-        pairs = REGIONS * self.short_numbers * self.size.partitions_per_query
-        self.heavy_numbers = 7 * max(1, pairs // self.customers // 7)
-        print(f"a task of {TASK_S} s makes {REGIONS * self.short_numbers:,} pairs; one of none takes {empty_s:.3f} s")
+        """Finds how long series have to be for tasks to take as long as wanted on this machine, while it is idle."""
+        ((self.keys,),) = await self.rows(f"SELECT count(*) FROM '{self.data}/orders.parquet'")
+
+        async def numbers_for(wanted_s: float, run: Callable[[int], Awaitable[float]]) -> int:
+            empty_s = min([await run(7) for _ in range(4)])
+            numbers = 7
+            while (elapsed_s := min([await run(numbers) for _ in range(2)]) - empty_s) < CALIBRATION_S:
+                numbers *= 4
+            return 7 * max(1, int(numbers / 7 * wanted_s / elapsed_s))
+
+        _, vcores, _ = await self.total()
+        partitions = self.size.partitions_per_query
+        # All executors share the cores of this machine.
+        heavy_s = TASK_S * partitions / min(vcores, os.cpu_count() or 1)
+        async with await self.connect(
+            single_task_max_bytes=0, target_partitions=partitions, task_memory=TASK_MEMORY
+        ) as connection:
+            self.short_numbers = await numbers_for(SHORT_S, lambda numbers: self.run_short(connection, numbers))
+            self.heavy_numbers = await numbers_for(heavy_s, lambda numbers: self.run_heavy(connection, numbers))
+        print(f"a short query counts {self.short_numbers:,} numbers for {REGIONS} keys in {SHORT_S} s, a heavy one "
+              f"{self.heavy_numbers:,} numbers for {self.keys:,} keys in {partitions} x {TASK_S} s")
 
     @contextlib.asynccontextmanager
     async def queues(self, **options: str) -> AsyncIterator[None]:
@@ -179,8 +194,7 @@ class Cluster:
     async def flood(self, queue: str, clients: int, **settings: str | int) -> AsyncIterator["Flood"]:
         """Clients of `queue` that send heavy queries, one after another, until the end of the block."""
         flood = Flood()
-        # The length of a series is not known to the planner, which would keep more memory for it than it needs.
-        settings = {"task_memory": "32MB"} | settings
+        settings = {"task_memory": TASK_MEMORY} | settings
         settings |= {"single_task_max_bytes": 0, "target_partitions": self.size.partitions_per_query}
         connections = [await self.connect(queue, **settings) for _ in range(clients)]
 
@@ -271,7 +285,7 @@ async def first(cluster: Cluster) -> None:
         async with cluster.flood("a", size.flood_queries) as flood:
             await cluster.wait_until_saturated("a")
             before = flood.ended
-            async with await cluster.connect("b", single_task_max_bytes=0, task_memory="32MB") as connection:
+            async with await cluster.connect("b", single_task_max_bytes=0, task_memory=TASK_MEMORY) as connection:
                 await cluster.run_short(connection)
             ended = flood.ended - before
             # The queue is new, so that this is the only query.
@@ -346,8 +360,8 @@ async def alone(cluster: Cluster) -> None:
 
 async def short_queries(cluster: Cluster, count: int) -> list[float]:
     """Seconds of short queries of B, one after another."""
-    async with await cluster.connect("b", single_task_max_bytes=0, task_memory="32MB") as connection:
-        await connection.execute(f"SET statement_timeout = '{PATIENCE_S}s'")
+    async with await cluster.connect("b", single_task_max_bytes=0, task_memory=TASK_MEMORY) as connection:
+        await connection.execute(f"SET statement_timeout = '{cluster.size.latency_patience_s}s'")
         times = []
         for _ in range(count):
             begun = time.monotonic()
@@ -362,8 +376,8 @@ async def short_queries(cluster: Cluster, count: int) -> list[float]:
 async def latency(cluster: Cluster, policy: str, beside: dict[str, float]) -> None:
     """The tail latency of B's short queries under A's flood."""
     size = cluster.size
-    # First come, first served has each of them wait for all that A has sent; a few are enough to see it.
-    count = size.latency_queries if policy == "drf" else 3
+    # First come, first served has each of them wait for all that A has sent: one is enough to see it.
+    count = size.latency_queries if policy == "drf" else 1
     for attempt in range(1, size.latency_attempts + 1):
         async with cluster.queues(a="", b=""):
             idle = await short_queries(cluster, max(count, 20))
