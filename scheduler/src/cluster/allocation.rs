@@ -30,6 +30,8 @@ use crate::core::{
 
 /// Milliseconds for which it is known what the tasks of a finished job were given; its stages are kept as long.
 const GRANTS_KEPT_MS: Millis = 600_000;
+/// Milliseconds between two searches for tasks to revoke, which look at every executor.
+const REVOKE_INTERVAL_MS: Millis = 500;
 /// Answered offers that can still be looked at.
 const OFFERS_REMEMBERED: usize = 1_000;
 
@@ -132,6 +134,7 @@ pub(super) struct Inner {
     /// Whether partitions were left over in the last round, and when that was.
     pub left_over: bool,
     pub last_round: Millis,
+    pub last_revoked: Millis,
     pub definitions: BTreeMap<String, QueueDefinition>,
     pub reservations: Vec<HostReservation>,
     pub frameworks: HashMap<String, Framework>,
@@ -171,6 +174,7 @@ impl Allocation {
             round: 0,
             left_over: false,
             last_round: 0,
+            last_revoked: 0,
             definitions: BTreeMap::new(),
             reservations: Vec::new(),
             frameworks: HashMap::new(),
@@ -382,6 +386,10 @@ impl Inner {
 
     /// Which of Ballista's tasks have to go so that guarantees are kept, and on which executor they run.
     pub fn revoke(&mut self, now: Millis) -> Vec<(String, TaskRef)> {
+        if now.saturating_sub(self.last_revoked) < REVOKE_INTERVAL_MS {
+            return Vec::new();
+        }
+        self.last_revoked = now;
         let revoked: HashSet<TaskId> = self.allocator.revoke(now).iter().map(|revocation| revocation.task).collect();
         if revoked.is_empty() {
             return Vec::new();

@@ -1,5 +1,6 @@
 //! `sluice simulate`: what the scheduler would do with an invented cluster.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use sluice_scheduler::core::Policy;
@@ -23,7 +24,7 @@ pub fn run(args: &SimulateArgs) -> Result<(), String> {
     let svg = args.svg.clone().unwrap_or_else(|| args.scenario.with_extension("svg"));
     if !args.compare {
         let outcome = simulate(&scenario);
-        println!("{}", outcome.report());
+        print(&format!("{}\n", outcome.report()))?;
         return draw(&outcome, &svg);
     }
     let outcomes = [Policy::Drf, Policy::Fifo].map(|policy| {
@@ -31,17 +32,24 @@ pub fn run(args: &SimulateArgs) -> Result<(), String> {
         simulate(&scenario)
     });
     for outcome in &outcomes {
-        println!("{}", outcome.report());
+        print(&format!("{}\n", outcome.report()))?;
     }
-    println!("The same jobs side by side\n{}\n", comparison(&outcomes));
+    print(&format!("The same jobs side by side\n{}\n\n", comparison(&outcomes)))?;
     outcomes.iter().try_for_each(|outcome| draw(outcome, &named(&svg, outcome.policy_name())))
 }
 
 fn draw(outcome: &Outcome, path: &Path) -> Result<(), String> {
     let svg = plot::svg(outcome).map_err(|error| error.to_string())?;
     std::fs::write(path, svg).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
-    println!("The picture is in {}", path.display());
-    Ok(())
+    print(&format!("The picture is in {}\n", path.display()))
+}
+
+/// Writes to standard output; a reader that has seen enough, such as `head`, is no error.
+fn print(text: &str) -> Result<(), String> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(format!("cannot write: {error}")),
+        _ => Ok(()),
+    }
 }
 
 /// `flood.svg` becomes `flood-fifo.svg`.

@@ -236,12 +236,12 @@ impl QueryList {
     pub(super) fn add(&self, record: Arc<QueryRecord>) {
         let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
         records.push_back(record);
-        // Running queries stay, however many there are: their number is bounded by the sessions'.
-        while records.len() > RECENT_QUERIES {
-            match records.iter().position(|record| !record.is_running()) {
-                Some(index) => records.remove(index),
-                None => break,
-            };
+        // Running queries stay, and push out nothing, however many there are: their number is bounded by the sessions'.
+        let ended = records.iter().filter(|record| !record.is_running()).count();
+        for _ in RECENT_QUERIES..ended {
+            if let Some(index) = records.iter().position(|record| !record.is_running()) {
+                records.remove(index);
+            }
         }
     }
 
