@@ -39,6 +39,8 @@ IDLE_TOLERANCE = 0.05
 LATENCY_BOUND = 3.0
 # Clients that keep a queue wanting more than it gets, although each has pauses between its queries.
 SATURATING_CLIENTS = 12
+# By then tasks have ended that ran at the same time as one that has ended.
+SETTLING_S = 5
 # Between two looks at system.queues.
 SAMPLE_INTERVAL_S = 0.25
 # What is waited for comes within seconds; a machine that does much else may take this long.
@@ -232,6 +234,17 @@ class Cluster:
 
         await self.wait_until(f"{' and '.join(queues)} want more than they have", is_saturated)
 
+    async def wait_until_sent(self, queue: str, clients: int) -> None:
+        """Waits until the scheduler has the queries of nearly all clients; each has pauses between two of them."""
+
+        async def is_sent() -> bool:
+            sql = f"""SELECT count(*) FROM system.queries
+                      WHERE queue = 'root.{queue}' AND state = 'running' AND job_id IS NOT NULL"""
+            ((running,),) = await self.rows(sql)
+            return running >= 0.9 * clients
+
+        await self.wait_until(f"nearly all of {clients} queries of {queue} run", is_sent)
+
     async def mean_shares(self, *queues: str) -> list[float]:
         """The mean dominant share of each queue while time passes."""
         samples: list[list[float]] = [[] for _ in queues]
@@ -283,11 +296,13 @@ async def first(cluster: Cluster) -> None:
     size = cluster.size
     async with cluster.queues(a="", b=""):
         async with cluster.flood("a", size.flood_queries) as flood:
-            await cluster.wait_until_saturated("a")
+            await cluster.wait_until_sent("a", size.flood_queries)
             before = flood.ended
             async with await cluster.connect("b", single_task_max_bytes=0, task_memory=TASK_MEMORY) as connection:
                 await cluster.run_short(connection)
             ended = flood.ended - before
+            # When a task has started is told when it has ended.
+            await asyncio.sleep(SETTLING_S)
             # The queue is new, so that this is the only query.
             sql = "SELECT query_id, started FROM system.queries WHERE queue = 'root.b' ORDER BY started DESC LIMIT 1"
             ((query_id, submitted),) = await cluster.rows(sql)
@@ -382,7 +397,7 @@ async def latency(cluster: Cluster, policy: str, beside: dict[str, float]) -> No
         async with cluster.queues(a="", b=""):
             idle = await short_queries(cluster, max(count, 20))
             async with cluster.flood("a", size.flood_queries):
-                await cluster.wait_until_saturated("a")
+                await cluster.wait_until_sent("a", size.flood_queries)
                 busy = await short_queries(cluster, count)
         idle_s, busy_s = percentile_95(idle), percentile_95(busy)
         ratio = busy_s / idle_s
