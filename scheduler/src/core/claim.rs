@@ -6,6 +6,7 @@
 //! task fits. One claim to a queue.
 
 use super::allocator::Allocator;
+use super::drf::Policy;
 use super::executor::{Executor, ExecutorId, ExecutorState};
 use super::queue::{PendingAsk, QueueId};
 use super::resources::{Kind, Resources};
@@ -18,6 +19,9 @@ impl Allocator {
     pub(super) fn claim_for(&mut self, unplaced: &[(QueueId, usize)]) {
         let mut fair_shares = None;
         let mut searches = 0;
+        // Where who came first is served first, no executor is cleared for anybody else.
+        let arrivals = unplaced.iter().filter_map(|(leaf, ask)| Some(self.queue(*leaf).asks.get(*ask)?.ask.arrived));
+        let first = if self.options.policy == Policy::Fifo { arrivals.min() } else { None };
         // Each is first at some time, so that nobody is kept from a search by others who find nothing.
         let turn = if unplaced.len() > SEARCHES { self.cycle as usize % unplaced.len() } else { 0 };
         for (leaf, ask) in unplaced[turn..].iter().chain(&unplaced[..turn]) {
@@ -32,7 +36,8 @@ impl Allocator {
                 }
                 continue;
             }
-            if self.now.saturating_sub(pending.since) < self.options.claim_after_ms {
+            let is_early = self.now.saturating_sub(pending.since) < self.options.claim_after_ms;
+            if is_early || first.is_some_and(|first| pending.ask.arrived > first) {
                 continue;
             }
             // A queue at its limit or above its share waits for its own tasks to end, not for room.
