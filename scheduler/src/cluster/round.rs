@@ -41,6 +41,9 @@ struct RunningJob {
     running_partitions: usize,
 }
 
+/// The partitions of one accepted offer, and the task that holds its resources.
+type Piece = (Vec<usize>, TaskId);
+
 /// What a stage has pending.
 struct Work {
     job_index: usize,
@@ -59,7 +62,7 @@ struct Work {
     reach: Reach,
     hosts: Vec<String>,
     waits_until: Option<Millis>,
-    placed: BTreeMap<(ExecutorId, Level), Vec<(Vec<usize>, TaskId)>>,
+    placed: BTreeMap<(ExecutorId, Level), Vec<Piece>>,
 }
 
 /// The tasks that start now, and the jobs whose result must not be believed.

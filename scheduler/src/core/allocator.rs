@@ -138,6 +138,9 @@ pub(super) struct Task {
     pub on_executor: (Option<u32>, Option<u32>),
 }
 
+/// What a filter keeps apart.
+type FilterKey = (QueueId, AskId, ExecutorId);
+
 /// Shares executors between queues.
 ///
 /// Calls that take a `now` may come in any order of time; the latest seen counts.
@@ -162,8 +165,8 @@ pub struct Allocator {
     pub(super) vacant_tasks: Vec<(u32, u32)>,
     pub(super) offers: HashMap<OfferId, Offer>,
     pub(super) offer_deadlines: BinaryHeap<Reverse<(Millis, OfferId)>>,
-    pub(super) filters: HashMap<(QueueId, AskId, ExecutorId), Millis>,
-    pub(super) filter_deadlines: BinaryHeap<Reverse<(Millis, (QueueId, AskId, ExecutorId))>>,
+    pub(super) filters: HashMap<FilterKey, Millis>,
+    pub(super) filter_deadlines: BinaryHeap<Reverse<(Millis, FilterKey)>>,
     /// How many asks want a task of each shape.
     pub(super) shapes: HashMap<Resources, u32>,
     /// Tasks that were revoked and have not ended yet.

@@ -78,10 +78,8 @@ impl Allocator {
         self.by_path.remove(&path);
         self.queue_mut(id).removed = true;
         self.queue_mut(parent).children.retain(|child| *child != id);
-        if self.queue(parent).is_leaf() {
-            if let Some(grandparent) = self.queue(parent).parent {
-                self.queue_mut(grandparent).inner.retain(|inner| *inner != parent);
-            }
+        if let Some(grandparent) = self.queue(parent).parent.filter(|_| self.queue(parent).is_leaf()) {
+            self.queue_mut(grandparent).inner.retain(|inner| *inner != parent);
         }
         self.stale = true;
         Ok(())

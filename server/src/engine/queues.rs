@@ -182,7 +182,7 @@ pub(super) fn defined(
                 _ => {
                     let error =
                         EngineError::new(SqlState::INVALID_PARAMETER, format!("a queue has no option \"{name}\""));
-                    return Err(match nearest(&name, OPTIONS.into_iter()) {
+                    return Err(match nearest(&name, OPTIONS) {
                         Some(near) => error.with_hint(format!("did you mean \"{near}\"?")),
                         None => error.with_hint(format!("the options are {}", OPTIONS.join(", "))),
                     });

@@ -249,7 +249,8 @@ fn scans_run_beside_their_replicas(bed: &Bed) -> Result<()> {
     })?;
     println!("beside a replica: {} of {} partitions idle, {} of {} busy", idle.0, idle.1, busy.0, busy.1);
     for ((beside, all), when) in [(idle, "idle"), (busy, "busy")] {
-        ensure!(all >= 12 * SCANS as u64, "{all} partitions are too few to tell anything");
+        // How many splits there are depends on where the nodes' tokens fell.
+        ensure!(all >= 6 * SCANS as u64, "{all} partitions are too few to tell anything");
         ensure!(beside * 10 >= all * 9, "{when}, {beside} of {all} partitions ran beside a replica");
     }
     bed.block_on(service.check_serving())
