@@ -410,10 +410,11 @@ async def latency(cluster: Cluster, policy: str, beside: dict[str, float]) -> No
     cluster.report("latency", f"p50, p95 of B under A's flood, {policy}",
                    f"{statistics.median(busy):.2f} s, {busy_s:.2f} s")
     wanted = f"at most {LATENCY_BOUND:.0f} times" if policy == "drf" else ""
-    cluster.report("latency", f"p95 in multiples of idle, {policy}", f"{ratio:.1f} times", wanted, is_kept)
+    times = ("at least " if busy_s >= size.latency_patience_s else "") + f"{ratio:.1f} times"
+    cluster.report("latency", f"p95 in multiples of idle, {policy}", times, wanted, is_kept)
     if beside:
         # If it were not so, the bound would be kept by any scheduler and would show nothing.
-        cluster.report("latency", f"the same beside the other policy's {beside['ratio']:.1f}", f"{ratio:.1f} times",
+        cluster.report("latency", f"the same beside the other policy's {beside['ratio']:.1f}", times,
                        "more with fifo", (ratio > beside["ratio"]) == (policy == "fifo"))
 
 
