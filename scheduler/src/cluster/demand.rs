@@ -37,47 +37,74 @@ pub struct Supply {
 /// What each partition of a stage needs to run.
 ///
 /// Memory is that of the operators that hold what they read: a sort or the build side of a join by its
-/// input's size where that is known, and a vcore's part of an executor where it is not. All others get
-/// the least.
+/// input's size where that is known, and a vcore's part of an executor where it is not. Only build sides that are
+/// known to be larger get more than that part, because the others can write to disk. All others get the least.
 pub fn partition_demand(plan: &Arc<dyn ExecutionPlan>, tag: &JobTag, supply: &Supply) -> Resources {
     let memory = tag.task_memory_bytes.unwrap_or_else(|| {
         let least = tag.least_task_memory_bytes.min(supply.memory_for_a_vcore_bytes);
-        let mut held = 0u64;
-        add_held_bytes(plan, supply, &mut held);
-        held.max(least).saturating_mul(tag.memory_factor.max(1))
+        let mut held = Held::default();
+        held.add(plan);
+        held.demand_bytes(supply.memory_for_a_vcore_bytes).max(least).saturating_mul(tag.memory_factor.max(1))
     });
     Resources::new(CPU_MILLIS, memory.min(supply.largest_memory_bytes))
 }
 
-fn add_held_bytes(plan: &Arc<dyn ExecutionPlan>, supply: &Supply, held: &mut u64) {
-    let unknown = supply.memory_for_a_vcore_bytes;
-    let bytes_of = |input: &Arc<dyn ExecutionPlan>, is_whole: bool| {
-        let bytes = known_bytes(input)?;
-        let partitions = input.properties().output_partitioning().partition_count().max(1) as u64;
-        Some(if is_whole { bytes } else { bytes / partitions })
-    };
-    let need = if let Some(sort) = plan.downcast_ref::<SortExec>() {
-        // The first few rows need no memory to speak of.
-        if sort.fetch().is_some() { Some(0) } else { bytes_of(sort.input(), false) }
-    } else if let Some(join) = plan.downcast_ref::<HashJoinExec>() {
-        bytes_of(join.left(), *join.partition_mode() == PartitionMode::CollectLeft)
-    } else if let Some(join) = plan.downcast_ref::<NestedLoopJoinExec>() {
-        bytes_of(join.left(), true)
-    } else if let Some(join) = plan.downcast_ref::<CrossJoinExec>() {
-        bytes_of(join.left(), true)
-    } else if let Some(aggregate) = plan.downcast_ref::<AggregateExec>() {
-        if aggregate.group_expr().is_empty() { Some(0) } else { bytes_of(aggregate.input(), false) }
-    } else if plan.is::<WindowAggExec>() || plan.is::<SortMergeJoinExec>() {
-        plan.children().first().and_then(|input| bytes_of(input, false))
-    } else {
-        Some(0)
-    };
-    let need = need.map_or(unknown, |bytes| bytes.saturating_mul(MEMORY_FOR_A_BYTE));
-    // A sort or an aggregation can do with less, by writing to disk; only joins get more than a vcore's part.
-    let can_spill = plan.is::<SortExec>() || plan.is::<AggregateExec>() || plan.is::<WindowAggExec>();
-    *held = held.saturating_add(if can_spill { need.min(unknown) } else { need });
-    for child in plan.children() {
-        add_held_bytes(child, supply, held);
+/// What the operators of a stage hold of what they read, for each partition.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Held {
+    /// Build sides, which have to be in memory.
+    build_bytes: u64,
+    /// What can be written to disk instead.
+    spillable_bytes: u64,
+    /// Whether something is held whose size is not known.
+    has_unknown: bool,
+}
+
+impl Held {
+    fn add(&mut self, plan: &Arc<dyn ExecutionPlan>) {
+        let bytes_of = |input: &Arc<dyn ExecutionPlan>, is_whole: bool| {
+            let bytes = known_bytes(input)?.saturating_mul(MEMORY_FOR_A_BYTE);
+            let partitions = input.properties().output_partitioning().partition_count().max(1) as u64;
+            Some(if is_whole { bytes } else { bytes / partitions })
+        };
+        if let Some(join) = plan.downcast_ref::<HashJoinExec>() {
+            self.add_build(bytes_of(join.left(), *join.partition_mode() == PartitionMode::CollectLeft));
+        } else if let Some(join) = plan.downcast_ref::<NestedLoopJoinExec>() {
+            self.add_build(bytes_of(join.left(), true));
+        } else if let Some(join) = plan.downcast_ref::<CrossJoinExec>() {
+            self.add_build(bytes_of(join.left(), true));
+        } else if let Some(sort) = plan.downcast_ref::<SortExec>() {
+            // The first few rows need no memory to speak of.
+            if sort.fetch().is_none() {
+                self.add_spillable(bytes_of(sort.input(), false));
+            }
+        } else if let Some(aggregate) = plan.downcast_ref::<AggregateExec>() {
+            if !aggregate.group_expr().is_empty() {
+                self.add_spillable(bytes_of(aggregate.input(), false));
+            }
+        } else if plan.is::<WindowAggExec>() || plan.is::<SortMergeJoinExec>() {
+            self.add_spillable(plan.children().first().and_then(|input| bytes_of(input, false)));
+        }
+        for child in plan.children() {
+            self.add(child);
+        }
+    }
+
+    fn add_build(&mut self, bytes: Option<u64>) {
+        self.has_unknown |= bytes.is_none();
+        self.build_bytes = self.build_bytes.saturating_add(bytes.unwrap_or(0));
+    }
+
+    fn add_spillable(&mut self, bytes: Option<u64>) {
+        self.has_unknown |= bytes.is_none();
+        self.spillable_bytes = self.spillable_bytes.saturating_add(bytes.unwrap_or(0));
+    }
+
+    /// What to ask for, if `part_bytes` is what a vcore can have at any time.
+    fn demand_bytes(&self, part_bytes: u64) -> u64 {
+        let held = self.build_bytes.saturating_add(self.spillable_bytes);
+        let within_part = if self.has_unknown { part_bytes } else { held.min(part_bytes) };
+        within_part.max(self.build_bytes)
     }
 }
 
@@ -108,5 +135,33 @@ pub fn collapses_input(root: &Arc<dyn ExecutionPlan>) -> bool {
     match root.children().as_slice() {
         [child] => walk(child),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PART: u64 = 1_000;
+
+    fn held(build_bytes: u64, spillable_bytes: u64, has_unknown: bool) -> u64 {
+        Held { build_bytes, spillable_bytes, has_unknown }.demand_bytes(PART)
+    }
+
+    #[test]
+    fn what_is_known_to_be_little_leaves_memory_to_others() {
+        assert_eq!(held(0, 0, false), 0);
+        assert_eq!(held(100, 200, false), 300);
+    }
+
+    #[test]
+    fn what_can_be_written_to_disk_or_is_not_known_gets_a_vcores_part() {
+        assert_eq!(held(0, 50_000, false), PART);
+        assert_eq!(held(10, 20, true), PART);
+    }
+
+    #[test]
+    fn a_build_side_has_to_fit() {
+        assert_eq!(held(5_000, 50_000, true), 5_000);
     }
 }
