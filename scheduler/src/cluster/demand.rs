@@ -63,7 +63,7 @@ struct Held {
 impl Held {
     fn add(&mut self, plan: &Arc<dyn ExecutionPlan>) {
         let bytes_of = |input: &Arc<dyn ExecutionPlan>, is_whole: bool| {
-            let bytes = known_bytes(input)?.saturating_mul(MEMORY_FOR_A_BYTE);
+            let bytes = known_bytes(input)?;
             let partitions = input.properties().output_partitioning().partition_count().max(1) as u64;
             Some(if is_whole { bytes } else { bytes / partitions })
         };
@@ -92,12 +92,15 @@ impl Held {
 
     fn add_build(&mut self, bytes: Option<u64>) {
         self.has_unknown |= bytes.is_none();
-        self.build_bytes = self.build_bytes.saturating_add(bytes.unwrap_or(0));
+        // It has to be in memory whole, and so the estimate is generous.
+        let bytes = bytes.unwrap_or(0).saturating_mul(2 * MEMORY_FOR_A_BYTE);
+        self.build_bytes = self.build_bytes.saturating_add(bytes);
     }
 
     fn add_spillable(&mut self, bytes: Option<u64>) {
         self.has_unknown |= bytes.is_none();
-        self.spillable_bytes = self.spillable_bytes.saturating_add(bytes.unwrap_or(0));
+        self.spillable_bytes =
+            self.spillable_bytes.saturating_add(bytes.unwrap_or(0).saturating_mul(MEMORY_FOR_A_BYTE));
     }
 
     /// What to ask for, if `part_bytes` is what a vcore can have at any time.

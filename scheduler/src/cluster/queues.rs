@@ -9,7 +9,9 @@ use tokio::sync::oneshot;
 
 use super::allocation::{Allocation, HostReservation, Inner, OfferRecord};
 use super::tag::DEFAULT_QUEUE;
-use crate::core::{AdmissionLimits, Arrival, ExecutorView, Kind, Millis, QueueError, QueueSpec, QueueView, Resources};
+use crate::core::{
+    AdmissionLimits, Arrival, ExecutorView, Kind, Millis, QueueError, QueueId, QueueSpec, QueueView, Resources,
+};
 
 /// A queue as an administrator defines it; amounts by the name of the resource, `cpu` in thousandths of
 /// a core, `memory` in bytes.
@@ -211,7 +213,7 @@ impl Allocation {
         let mut inner = self.lock();
         let id = inner.allocator.find_queue(path).ok_or_else(|| QueueError::NotFound(path.to_owned()))?;
         let path = inner.allocator.queue_path(id).to_owned();
-        if path == DEFAULT_QUEUE {
+        if id == QueueId::ROOT || path == DEFAULT_QUEUE {
             return Err(QueueError::Permanent(path).into());
         }
         if inner.admission.counts(id) != (0, 0) {

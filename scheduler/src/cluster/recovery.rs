@@ -10,9 +10,10 @@ use std::collections::{HashMap, HashSet};
 
 use ballista_core::error::Result;
 use ballista_core::execution_plans::ShuffleReaderExec;
-use ballista_core::serde::protobuf::{PartitionLocation as EncodedLocation, task_status};
+use ballista_core::serde::protobuf::failed_task::FailedReason;
+use ballista_core::serde::protobuf::{FailedTask, PartitionLocation as EncodedLocation, TaskKilled, task_status};
 use ballista_core::serde::scheduler::PartitionLocation;
-use ballista_scheduler::state::execution_graph::ExecutionGraphBox;
+use ballista_scheduler::state::execution_graph::{ExecutionGraphBox, create_task_info};
 use ballista_scheduler::state::execution_stage::{ExecutionStage, RunningStage};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 
@@ -98,6 +99,29 @@ pub(super) fn plan_again(graph: &mut ExecutionGraphBox, stage_id: usize) -> Resu
     graph.rollback_running_stage(stage_id, HashSet::new())?;
     graph.resolve_stage(stage_id)?;
     Ok(())
+}
+
+/// Keeps the numbers of a repeated stage's tasks apart from those of its earlier attempts.
+///
+/// Ballista counts a stage's tasks from 0 again in each attempt, and the number is the name of the file that a
+/// task writes. A task of an earlier attempt may still be on its way to its end when another of the same number
+/// starts beside it, over other partitions; whichever writes last would leave its rows in place of the other's.
+pub(super) fn number_tasks_apart(stage: &mut RunningStage) {
+    if stage.stage_attempt_num == 0 || !stage.task_infos.is_empty() {
+        return;
+    }
+    // A partition is tried four times at most within an attempt, and a task has at least one.
+    let first = stage.stage_attempt_num * 4 * stage.partitions.max(1);
+    for task_id in 0..first {
+        let mut info = create_task_info(String::new(), task_id);
+        info.task_status = task_status::Status::Failed(FailedTask {
+            error: "a number that an earlier attempt may have used".to_owned(),
+            retryable: true,
+            count_to_failures: false,
+            failed_reason: Some(FailedReason::TaskKilled(TaskKilled {})),
+        });
+        stage.task_infos.push(info);
+    }
 }
 
 /// Where a job's result is: of a partition that a repeated last stage wrote twice, the later one.

@@ -22,7 +22,7 @@ use tokio::sync::OwnedRwLockWriteGuard;
 use super::allocation::{Allocation, Grant, Inner, StageState, TaskRef, add_running};
 use super::demand::{collapses_input, partition_demand};
 use super::places::{Places, PreferredHosts};
-use super::recovery::{Inputs, ValidOutputs, plan_again};
+use super::recovery::{Inputs, ValidOutputs, number_tasks_apart, plan_again};
 use super::tag::JobTag;
 use crate::core::{
     Ask, AskId, DelayClock, ExecutorId, Filter, Level, LocalityWaits, Millis, Offer, Policy, QueueId, Reach, Resources,
@@ -359,6 +359,7 @@ fn start(inner: &mut Inner, jobs: &mut [RunningJob], works: Vec<Work>, now: Mill
         let job = &mut jobs[work.job_index];
         let (job_id, session_id) = (job.id.clone(), job.session_id.clone());
         let Some(stage) = running_stage(&mut job.graph, work.stage_id) else { continue };
+        number_tasks_apart(stage);
         let key = (job_id.clone(), work.stage_id, work.attempt);
         if let Some(state) = inner.stages.get_mut(&key) {
             for (_, level) in work.placed.keys() {

@@ -138,7 +138,12 @@ fn summarize_stage(stage_id: usize, stage: &ExecutionStage, grants: &Grants) -> 
         plan: lines,
         output_rows,
         output_bytes,
-        tasks: infos.iter().map(|info| summarize_task(info, grants.get(&(stage_id, info.task_id)))).collect(),
+        // Numbers that no task of this attempt has are not shown.
+        tasks: infos
+            .iter()
+            .filter(|info| !info.global_input_partition_ids.is_empty())
+            .map(|info| summarize_task(info, grants.get(&(stage_id, info.task_id))))
+            .collect(),
     }
 }
 

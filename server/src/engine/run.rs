@@ -410,7 +410,7 @@ async fn run_on_executors(
                 starts += 1;
                 session.notice("the query starts again, because an executor was lost");
             }
-            Err(ClusterError::JobFailed(reason)) if memory_factor == 1 && reason.contains("Resources exhausted") => {
+            Err(ClusterError::JobFailed(reason)) if memory_factor == 1 && tells_of_short_memory(&reason) => {
                 guard.finished = true;
                 memory_factor = MORE_MEMORY_FACTOR;
                 let tag = Arc::new(session.job_tag(memory_factor));
@@ -435,6 +435,11 @@ async fn run_on_executors(
     };
     let rows = reader.read(schema, locations);
     Ok(Box::pin(QueryStream::new(rows, record.clone(), Some(Box::new(move || drop(guard))))))
+}
+
+/// A task's error reaches the coordinator as text, in one of two forms.
+fn tells_of_short_memory(reason: &str) -> bool {
+    ["Resources exhausted", "ResourcesExhausted"].iter().any(|words| reason.contains(words))
 }
 
 /// Cancels a job that has not ended, and removes the result of one that has, when nobody reads it any more.

@@ -136,8 +136,8 @@ fn psql_describes(_: &Bed, service: &Service) -> Result<()> {
 }
 
 fn psql_shows_where_an_error_is(_: &Bed, service: &Service) -> Result<()> {
-    let text = psql(service, &["-v", "VERBOSITY=verbose", "-c", "SELECT * FROM system.querys"])?;
-    expect(&text, &["ERROR:  42P01:", "system.querys", "HINT:", "queries"])?;
+    let text = psql(service, &["-v", "VERBOSITY=verbose", "-c", "SELECT * FROM system.querie"])?;
+    expect(&text, &["ERROR:  42P01:", "system.querie", "HINT:", "queries"])?;
     let text = psql(service, &["-c", "SELECT 1 +\nFROM x"])?;
     expect(&text, &["ERROR:", "LINE 2: FROM x", "^"])?;
     let text = psql(service, &["-c", "SELECT 1,\n  nosuch\nFROM system.queries"])?;
