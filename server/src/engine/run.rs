@@ -410,6 +410,11 @@ async fn run_on_executors(
                 starts += 1;
                 session.notice("the query starts again, because an executor was lost");
             }
+            Err(ClusterError::JobFailed(reason)) if starts < MOST_STARTS && tells_of_lost_peer(&reason) => {
+                guard.finished = true;
+                starts += 1;
+                session.notice("the query starts again, because an executor was lost");
+            }
             Err(ClusterError::JobFailed(reason)) if memory_factor == 1 && tells_of_short_memory(&reason) => {
                 guard.finished = true;
                 memory_factor = MORE_MEMORY_FACTOR;
@@ -440,6 +445,14 @@ async fn run_on_executors(
 /// A task's error reaches the coordinator as text, in one of two forms.
 fn tells_of_short_memory(reason: &str) -> bool {
     ["Resources exhausted", "ResourcesExhausted"].iter().any(|words| reason.contains(words))
+}
+
+/// Whether a task failed because another executor went away while it sent its rows. Ballista takes only a
+/// connection that cannot be made, and not one that breaks, for a lost executor whose work is to be repeated.
+fn tells_of_lost_peer(reason: &str) -> bool {
+    ["error reading a body from connection", "h2 protocol error", "stream closed because of a broken pipe"]
+        .iter()
+        .any(|words| reason.contains(words))
 }
 
 /// Cancels a job that has not ended, and removes the result of one that has, when nobody reads it any more.
