@@ -47,31 +47,11 @@ START_TIMEOUT_S=120
 STOP_TIMEOUT_S=20
 CORES=$(getconf _NPROCESSORS_ONLN)
 
-say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+# shellcheck source=sql-tests/processes.sh
+. "$HERE/../processes.sh"
 fail() { printf 'bench: error: %s\nbench: hint: %s\n' "$1" "$2" >&2; exit 1; }
-wants() { [[ ",${PARTS// /,}," == *",$1,"* ]]; }
 
 OWN_CASSANDRA=
-
-# Runs a command in the background and sets PID; nothing of this shell stays open in it but its log.
-start() {
-  local name=$1; shift
-  (cd "$RUN_DIR" && exec env -u SLUICE_CONFIG "$@") >"$RUN_DIR/$name.log" 2>&1 </dev/null 8>&- &
-  PID=$!
-}
-
-# Ends what `start` and `interruptibly` started. The shell's list of jobs names only processes that are still ours.
-stop_processes() {
-  local pid waited_s=0
-  for pid in $(jobs -rp); do kill -TERM "$pid" 2>/dev/null || true; done
-  while [ -n "$(jobs -rp)" ]; do
-    if [ "$waited_s" -ge "$STOP_TIMEOUT_S" ]; then
-      for pid in $(jobs -rp); do kill -KILL "$pid" 2>/dev/null || true; done
-    fi
-    sleep 1
-    waited_s=$((waited_s + 1))
-  done
-}
 
 clean_up() {
   local status=$?
@@ -114,12 +94,6 @@ sample_data() {
     touch "$dir/.complete"
   fi
   printf '%s' "$dir"
-}
-
-free_ports() {
-  "$PYTHON" -c 'import socket, sys
-sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(int(sys.argv[1]))]
-print(*(s.getsockname()[1] for s in sockets))' "$1"
 }
 
 # Waits until the service at port $2, process $3, knows $4 executors.

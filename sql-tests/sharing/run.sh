@@ -29,31 +29,11 @@ SCALE_FACTOR=0.1
 START_TIMEOUT_S=120
 STOP_TIMEOUT_S=20
 
-say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+# shellcheck source=sql-tests/processes.sh
+. "$HERE/../processes.sh"
 fail() { printf 'sharing: error: %s\nsharing: hint: %s\n' "$1" "$2" >&2; exit 1; }
-wants() { [[ ",${PARTS// /,}," == *",$1,"* ]]; }
 
 RUN_DIR=$(mktemp -d "${TMPDIR:-/tmp}/sluice-sharing-XXXXXX")
-
-# Runs a command in the background; nothing of this shell stays open in it but its log.
-start() {
-  local name=$1; shift
-  (cd "$RUN_DIR" && exec env -u SLUICE_CONFIG "$@") >"$RUN_DIR/$name.log" 2>&1 </dev/null &
-  PID=$!
-}
-
-# The shell's list of jobs names only processes that are still ours.
-stop_processes() {
-  local pid waited_s=0
-  for pid in $(jobs -rp); do kill -TERM "$pid" 2>/dev/null || true; done
-  while [ -n "$(jobs -rp)" ]; do
-    if [ "$waited_s" -ge "$STOP_TIMEOUT_S" ]; then
-      for pid in $(jobs -rp); do kill -KILL "$pid" 2>/dev/null || true; done
-    fi
-    sleep 1
-    waited_s=$((waited_s + 1))
-  done
-}
 
 clean_up() {
   local status=$?
@@ -72,12 +52,6 @@ build() {
   fi
   case $SLUICE_BIN in /*) ;; *) SLUICE_BIN=$PWD/$SLUICE_BIN ;; esac
   "$SLUICE_BIN" --version | grep sluice >/dev/null || fail "$SLUICE_BIN is not Sluice" "check SLUICE_BIN"
-}
-
-free_ports() {
-  "$PYTHON" -c 'import socket, sys
-sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(int(sys.argv[1]))]
-print(*(s.getsockname()[1] for s in sockets))' "$1"
 }
 
 executors_joined() {
