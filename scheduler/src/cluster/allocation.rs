@@ -24,8 +24,8 @@ use super::queues::QueueDefinition;
 use super::tag::DEFAULT_QUEUE;
 use crate::core::executor::ExecutorState;
 use crate::core::{
-    Admission, Allocator, AskId, DelayClock, ExecutorId, ExecutorSpec, Kind, Kinds, Millis, Offer, OfferId, Options,
-    QueueId, QueueSpec, Resources, TaskId,
+    Admission, Allocator, AskId, DelayClock, ExecutorId, ExecutorSpec, Kind, Kinds, Millis, Offer, Options, QueueId,
+    QueueSpec, Resources, TaskId,
 };
 
 /// Milliseconds for which it is known what the tasks of a finished job were given; its stages are kept as long.
@@ -131,7 +131,7 @@ pub(super) struct Inner {
     pub asking: HashSet<QueueId>,
     pub next_ask: u64,
     pub round: u64,
-    /// Whether partitions were left over in the last round, and when that was.
+    /// Whether partitions were left over in the last round.
     pub left_over: bool,
     pub last_round: Millis,
     pub last_revoked: Millis,
@@ -224,7 +224,7 @@ impl Allocation {
             total,
             is_apart: false,
         };
-        inner.remove_executor(&metadata.id);
+        inner.remove_executor(&metadata.id, self.now());
         let (id, _) = inner.allocator.add_executor(spec);
         inner.executors.insert(metadata.id.clone(), id);
         *inner.executors_on_host.entry(metadata.host.clone()).or_default() += 1;
@@ -234,7 +234,7 @@ impl Allocation {
 
     pub(super) fn remove_executor(&self, executor_id: &str) {
         let mut inner = self.lock();
-        inner.remove_executor(executor_id);
+        inner.remove_executor(executor_id, self.now());
         inner.measure_supply();
     }
 
@@ -266,7 +266,7 @@ pub(super) fn add_running(running: &mut HashSet<TaskRef>, job_id: &JobId, graph:
 }
 
 impl Inner {
-    pub fn remove_executor(&mut self, executor_id: &str) {
+    pub fn remove_executor(&mut self, executor_id: &str, now: Millis) {
         let Some(id) = self.executors.remove(executor_id) else { return };
         if let Some(host) = self.allocator.executor_spec(id).map(|spec| spec.host.clone())
             && let Some(count) = self.executors_on_host.get_mut(&host)
@@ -278,7 +278,6 @@ impl Inner {
         }
         let departure = self.allocator.remove_executor(id);
         let lost: HashSet<TaskId> = departure.lost.into_iter().collect();
-        let now = self.last_round;
         self.stop_framework_tasks(&lost, now);
         self.tasks.retain(|_, id| !lost.contains(id));
     }
@@ -378,10 +377,6 @@ impl Inner {
 
     pub fn kind_names(&self) -> Vec<(Kind, String)> {
         self.kinds.iter().map(|(kind, name)| (kind, name.to_owned())).collect()
-    }
-
-    pub fn open_offers(&self) -> Vec<(OfferId, Offer)> {
-        self.allocator.offers().into_iter().map(|offer| (offer.id, offer)).collect()
     }
 
     /// Which of Ballista's tasks have to go so that guarantees are kept, and on which executor they run.

@@ -125,13 +125,10 @@ impl Inner {
 
     /// Tells frameworks what no longer stands, and ends what they were to stop and did not.
     pub(super) fn look_after_frameworks(&mut self, now: Millis) {
-        if self.frameworks.is_empty() {
-            return;
-        }
-        let open: HashSet<OfferId> = self.allocator.offers().iter().map(|offer| offer.id).collect();
         let mut overdue = Vec::new();
         for framework in self.frameworks.values_mut() {
-            let gone: Vec<OfferId> = framework.offers.iter().filter(|id| !open.contains(id)).copied().collect();
+            let stands = |id: &OfferId| self.allocator.find_offer(*id).is_some();
+            let gone: Vec<OfferId> = framework.offers.iter().filter(|id| !stands(id)).copied().collect();
             for id in gone {
                 framework.offers.remove(&id);
                 framework.tell(proto::event::Event::Rescinded(proto::Rescinded { offer_id: id.0 }));
@@ -349,7 +346,7 @@ impl Frameworks for FrameworksService {
             {
                 return Err(Status::already_exists(format!("task \"{}\" runs already", twice.task_id)));
             }
-            let offer = inner.allocator.offers().into_iter().find(|offer| offer.id == id);
+            let offer = inner.allocator.find_offer(id).cloned();
             let started = inner.allocator.accept(id, &needs, now).map_err(|error| offer_status(&error))?;
             if let Some(offer) = &offer {
                 inner.remember(offer, "accepted", now);
@@ -375,7 +372,7 @@ impl Frameworks for FrameworksService {
         let request = request.into_inner();
         self.with_framework(&request.framework_id, |inner, now| {
             let id = inner.offered_to(&request.framework_id, request.offer_id)?;
-            let offer = inner.allocator.offers().into_iter().find(|offer| offer.id == id);
+            let offer = inner.allocator.find_offer(id).cloned();
             let filter = Filter { until: now.saturating_add(request.refuse_ms) };
             inner.allocator.decline(id, Some(filter), now).map_err(|error| offer_status(&error))?;
             if let Some(offer) = &offer {

@@ -4,6 +4,7 @@
 //! waits for its piece. One that reads much takes it only if one is there at once, and else runs in stages
 //! on the executors, whose tasks end sooner, so that nobody waits for a long query of somebody else.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -43,11 +44,12 @@ impl Drop for Lease {
     }
 }
 
-/// An ask that is taken back when nobody waits for it any more.
+/// A query that waits for a piece of the server. When it does not any more, its ask is taken back.
 struct Waiting {
     allocation: Arc<Allocation>,
     queue: QueueId,
     ask: AskId,
+    granted: oneshot::Receiver<TaskId>,
 }
 
 impl Drop for Waiting {
@@ -56,8 +58,13 @@ impl Drop for Waiting {
         let mut inner = self.allocation.lock();
         if inner.server.waiting.remove(&self.ask).is_some() {
             inner.allocator.remove_ask(self.queue, self.ask);
-            inner.offer_server(now);
+        } else if let Ok(task) = self.granted.try_recv() {
+            // It was granted in the moment in which the query gave up.
+            inner.allocator.finish_task(task, now);
+        } else {
+            return;
         }
+        inner.offer_server(now);
     }
 }
 
@@ -65,10 +72,19 @@ impl Drop for Waiting {
 #[derive(Default)]
 pub(super) struct Server {
     id: Option<ExecutorId>,
-    cores: u32,
     large_memory_bytes: u64,
+    most_large: u32,
     large_running: u32,
-    waiting: std::collections::BTreeMap<AskId, (Ask, QueueId, oneshot::Sender<TaskId>)>,
+    waiting: BTreeMap<AskId, (Ask, QueueId, oneshot::Sender<TaskId>)>,
+}
+
+impl Server {
+    /// Counts one more large query, if there may be one more.
+    fn take_large(&mut self) -> bool {
+        let is_free = self.large_running < self.most_large;
+        self.large_running += u32::from(is_free);
+        is_free
+    }
 }
 
 impl Inner {
@@ -95,11 +111,9 @@ impl Inner {
         self.allocator.remove_ask(offer.queue, offer.ask);
         let started = self.allocator.accept(offer.id, &[offer.resources], now).unwrap_or_default();
         self.remember(offer, "accepted", now);
-        if let Some(task) = started.first()
-            && waiter.send(*task).is_err()
-        {
-            // Whoever asked has gone.
-            self.allocator.finish_task(*task, now);
+        if let Some(task) = started.first() {
+            // Whoever waits takes its waiter out of the list, under this lock, before it goes.
+            let _ = waiter.send(*task);
         }
         true
     }
@@ -136,62 +150,44 @@ impl Allocation {
         };
         let (id, _) = inner.allocator.add_executor(spec);
         inner.server.id = Some(id);
-        inner.server.cores = cores;
+        inner.server.most_large = most_large;
         inner.server.large_memory_bytes = memory_bytes / u64::from(most_large + 1);
     }
 
     /// A piece of the server at once, if the queue can have one now.
     pub fn try_lease(self: &Arc<Self>, queue: &str, size: LeaseSize) -> Option<Lease> {
-        let now = self.now();
-        let mut inner = self.lock();
-        let queue = inner.queue_or_default(queue)?;
-        let server = inner.server.id?;
         let is_large = size == LeaseSize::Large;
-        if is_large && inner.server.large_running >= (inner.server.cores / 2).max(1) {
+        if is_large && !self.lock().server.take_large() {
             return None;
         }
-        let ask = inner.lease_ask(size);
-        let id = ask.id;
-        inner.allocator.add_ask(queue, ask, now);
-        let mut mine = None;
-        for offer in inner.allocator.allocate_on(server, now) {
-            if offer.ask == id {
-                let started = inner.allocator.accept(offer.id, &[offer.resources], now).unwrap_or_default();
-                inner.remember(&offer, "accepted", now);
-                mine = started.first().copied();
-            } else {
-                inner.take_lease(&offer, now);
-            }
+        let task = self.ask_for_lease(queue, size).and_then(|mut waiting| waiting.granted.try_recv().ok());
+        if is_large && task.is_none() {
+            self.lock().server.large_running -= 1;
         }
-        inner.allocator.remove_ask(queue, id);
-        let task = mine?;
-        inner.server.large_running += u32::from(is_large);
-        Some(Lease { allocation: self.clone(), task, is_large })
+        Some(Lease { allocation: self.clone(), task: task?, is_large })
     }
 
     /// A piece of the server for a query that reads little, as soon as it is the queue's turn.
     ///
     /// Dropping the future gives up.
     pub async fn lease(self: &Arc<Self>, queue: &str) -> Option<Lease> {
-        if let Some(lease) = self.try_lease(queue, LeaseSize::Small) {
-            return Some(lease);
-        }
-        let (waiting, granted) = {
-            let now = self.now();
-            let mut inner = self.lock();
-            let queue = inner.queue_or_default(queue)?;
-            inner.server.id?;
-            let ask = inner.lease_ask(LeaseSize::Small);
-            let (sender, granted) = oneshot::channel();
-            let waiting = Waiting { allocation: self.clone(), queue, ask: ask.id };
-            inner.server.waiting.insert(ask.id, (ask.clone(), queue, sender));
-            inner.allocator.add_ask(queue, ask, now);
-            inner.offer_server(now);
-            (waiting, granted)
-        };
-        let task = granted.await.ok()?;
-        drop(waiting);
+        let mut waiting = self.ask_for_lease(queue, LeaseSize::Small)?;
+        let task = (&mut waiting.granted).await.ok()?;
         Some(Lease { allocation: self.clone(), task, is_large: false })
+    }
+
+    fn ask_for_lease(self: &Arc<Self>, queue: &str, size: LeaseSize) -> Option<Waiting> {
+        let now = self.now();
+        let mut inner = self.lock();
+        let queue = inner.queue_or_default(queue)?;
+        inner.server.id?;
+        let ask = inner.lease_ask(size);
+        let (sender, granted) = oneshot::channel();
+        let waiting = Waiting { allocation: self.clone(), queue, ask: ask.id, granted };
+        inner.server.waiting.insert(ask.id, (ask.clone(), queue, sender));
+        inner.allocator.add_ask(queue, ask, now);
+        inner.offer_server(now);
+        Some(waiting)
     }
 }
 
@@ -237,6 +233,18 @@ mod tests {
         assert_eq!(allocation.lock().server.waiting.len(), 0);
         drop(held);
         assert!(allocation.try_lease("b", LeaseSize::Small).is_some());
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_in_the_moment_of_its_turn_leaves_nothing_behind() {
+        let allocation = server(1);
+        let held = allocation.lease("a").await.expect("there is room");
+        let mut waiting = Box::pin(allocation.lease("b"));
+        assert!(futures::poll!(waiting.as_mut()).is_pending());
+        drop(held);
+        // It is b's turn, but b is not asked any more.
+        drop(waiting);
+        assert!(allocation.queues().iter().all(|queue| queue.view.used.is_zero()));
     }
 
     #[test]

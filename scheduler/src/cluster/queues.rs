@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::allocation::{Allocation, HostReservation, Inner, OfferRecord};
 use super::tag::DEFAULT_QUEUE;
+use crate::core::tree::full_path;
 use crate::core::{
     AdmissionLimits, Arrival, ExecutorView, Kind, Millis, QueueError, QueueId, QueueSpec, QueueView, Resources,
 };
@@ -149,10 +150,6 @@ impl Inner {
             },
         })
     }
-}
-
-fn full_path(path: &str) -> String {
-    if path == "root" || path.starts_with("root.") { path.to_owned() } else { format!("root.{path}") }
 }
 
 impl Allocation {
@@ -342,8 +339,8 @@ impl Allocation {
     pub fn offers(&self) -> Vec<OfferRecord> {
         let now = self.now();
         let inner = self.lock();
-        let open = inner.open_offers();
-        let open = open.iter().map(|(_, offer)| inner.offer_record(offer, "open", now));
+        let open = inner.allocator.offers();
+        let open = open.iter().map(|offer| inner.offer_record(offer, "open", now));
         inner.answered.iter().cloned().chain(open).collect()
     }
 

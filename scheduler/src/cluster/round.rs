@@ -25,8 +25,8 @@ use super::places::{Places, PreferredHosts};
 use super::recovery::{Inputs, ValidOutputs, number_tasks_apart, plan_again};
 use super::tag::JobTag;
 use crate::core::{
-    Ask, AskId, DelayClock, ExecutorId, Filter, Level, LocalityWaits, Millis, Offer, Policy, QueueId, Reach, Resources,
-    TaskId,
+    Ask, AskId, DelayClock, ExecutorId, Filter, Kind, Level, LocalityWaits, Millis, Offer, Policy, QueueId, Reach,
+    Resources, TaskId,
 };
 
 /// The setting by which a task learns how much memory each of its partitions was granted.
@@ -199,14 +199,10 @@ fn collect_work(
             near.iter().flat_map(|p| state.places.hosts(*p)).filter(|host| has_executor(host)).cloned().collect();
         hosts.sort_unstable();
         hosts.dedup();
-        let reach = match state.clock.level(now) {
-            Level::Process | Level::Host => Reach::Hosts,
-            Level::Rack => Reach::Racks,
-            Level::Any => Reach::Anywhere,
-        };
+        let reach = if state.collapses { Reach::Anywhere } else { state.clock.level(now).reach() };
         // Executors may have become smaller since the stage began; what fits none would wait for ever.
         let memory = state.unit.memory_bytes().min(largest);
-        let unit = state.unit.with(crate::core::Kind::MEMORY, memory);
+        let unit = state.unit.with(Kind::MEMORY, memory);
         works.push(Work {
             job_index,
             stage_id: stage.stage_id,
@@ -219,7 +215,7 @@ fn collect_work(
             anywhere,
             near_ask: state.near,
             anywhere_ask: state.anywhere,
-            reach: if state.collapses { Reach::Anywhere } else { reach },
+            reach,
             hosts,
             waits_until: state.clock.next_change(),
             placed: BTreeMap::new(),
@@ -275,12 +271,12 @@ fn ask(inner: &mut Inner, jobs: &[RunningJob], works: &[Work], now: Millis) {
             let arrived = jobs[work.job_index].tag.arrived;
             let mut add = |id: AskId, count: usize, hosts: &[String], reach: Reach| {
                 if count > 0 {
-                    let count = if work.collapses { 1 } else { count as u32 };
-                    asks.push(Ask { id, unit: work.unit, count, hosts: hosts.to_vec(), reach, arrived });
+                    asks.push(Ask { id, unit: work.unit, count: count as u32, hosts: hosts.to_vec(), reach, arrived });
                 }
             };
             if work.collapses {
-                add(work.near_ask, work.near.len() + work.anywhere.len(), &work.hosts, Reach::Anywhere);
+                // All of its partitions are one task.
+                add(work.near_ask, 1, &work.hosts, work.reach);
             } else {
                 add(work.near_ask, work.near.len(), &work.hosts, work.reach);
                 add(work.anywhere_ask, work.anywhere.len(), &[], Reach::Anywhere);

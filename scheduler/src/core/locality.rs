@@ -5,6 +5,7 @@
 //! starts that level's wait anew.
 
 use super::Millis;
+use super::queue::Reach;
 
 /// How near to its data a task runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,6 +18,17 @@ pub enum Level {
     Rack,
     /// Anywhere.
     Any,
+}
+
+impl Level {
+    /// How far from its hosts an ask goes whose tasks take that level.
+    pub fn reach(self) -> Reach {
+        match self {
+            Self::Process | Self::Host => Reach::Hosts,
+            Self::Rack => Reach::Racks,
+            Self::Any => Reach::Anywhere,
+        }
+    }
 }
 
 /// How long a group of tasks waits at each level before it takes the next.

@@ -52,7 +52,7 @@ pub mod queue;
 pub mod resources;
 mod restore;
 mod tasks;
-mod tree;
+pub(crate) mod tree;
 mod views;
 
 pub use admission::{Admission, AdmissionLimits, Arrival};

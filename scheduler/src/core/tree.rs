@@ -117,7 +117,8 @@ impl Allocator {
     }
 }
 
-fn full_path(path: &str) -> String {
+/// The path with `root.` before it, whether or not it was written.
+pub(crate) fn full_path(path: &str) -> String {
     if path == "root" || path.starts_with("root.") { path.to_owned() } else { format!("root.{path}") }
 }
 

@@ -1,6 +1,6 @@
 //! What a person may wonder about.
 
-use super::allocator::{Allocator, Offer, Options};
+use super::allocator::{Allocator, Offer, OfferId, Options};
 use super::executor::{ExecutorId, ExecutorSpec, ExecutorView};
 use super::queue::{QueueId, QueueSpec, QueueView};
 use super::resources::Resources;
@@ -114,6 +114,11 @@ impl Allocator {
     /// What is on an executor that nobody holds, reserved or not.
     pub fn executor_free(&self, id: ExecutorId) -> Resources {
         self.executor(id).map(|executor| executor.spec.total.minus(&executor.used)).unwrap_or_default()
+    }
+
+    /// An offer that stands.
+    pub fn find_offer(&self, id: OfferId) -> Option<&Offer> {
+        self.offers.get(&id)
     }
 
     /// The offers that stand, by id.

@@ -242,8 +242,6 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    // ---- jobs
-
     fn arrive(&mut self, index: usize) {
         let workload = &self.scenario.workloads[index];
         for _ in 0..workload.jobs {
@@ -324,11 +322,7 @@ impl<'a> Simulation<'a> {
         let now = self.now;
         let job = &mut self.jobs[number];
         let Some(clock) = &mut job.clock else { return };
-        let reach = match clock.level(now) {
-            Level::Process | Level::Host => Reach::Hosts,
-            Level::Rack => Reach::Racks,
-            Level::Any => Reach::Anywhere,
-        };
+        let reach = clock.level(now).reach();
         let next = clock.next_change();
         if reach != job.reach {
             job.reach = reach;
@@ -370,8 +364,6 @@ impl<'a> Simulation<'a> {
             self.allocator.set_asks(queue, asks, self.now);
         }
     }
-
-    // ---- tasks
 
     fn launch(&mut self, offers: &[Offer]) {
         for offer in offers {
@@ -454,8 +446,6 @@ impl<'a> Simulation<'a> {
             self.run_again(&[revocation.task]);
         }
     }
-
-    // ---- failures
 
     fn push_failure(&mut self, rule: usize, executor: usize) {
         let at = match self.scenario.failures[rule].when {

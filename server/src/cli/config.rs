@@ -10,7 +10,7 @@ use sluice_executor::process::ExecutorTraits;
 use sluice_planner::catalog::{CatalogDefinition, TableDefinition};
 
 use super::args::{ExecutorArgs, PolicyName, ServiceArgs};
-use crate::engine::{SharingOptions, SharingPolicy};
+use crate::engine::{SharingOptions, SharingPolicy, cores};
 
 /// The file that is read when none is named.
 const DEFAULT_FILE: &str = "sluice.toml";
@@ -267,7 +267,6 @@ impl ExecutorConfig {
             Some(dir) => dir,
             None => default_data_dir()?,
         };
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             coordinator: args
                 .coordinator
@@ -277,7 +276,7 @@ impl ExecutorConfig {
             host,
             bind,
             data_dir,
-            vcores: args.vcores.or(file.vcores).unwrap_or(cores).max(1),
+            vcores: args.vcores.or(file.vcores).unwrap_or_else(cores).max(1),
             memory_bytes: memory_of(args.memory.as_deref(), file.memory)?,
             traits: ExecutorTraits {
                 rack: args.rack.clone().or(file.rack).unwrap_or_default(),

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::args::{CoordinatorArgs, ExecutorArgs, ServeArgs};
 use super::config::{ExecutorConfig, ServiceConfig};
-use crate::engine::{Cluster, Engine, EngineOptions};
+use crate::engine::{Cluster, Engine, EngineOptions, cores};
 use crate::flight::FlightOptions;
 use crate::pg::PgOptions;
 
@@ -155,10 +155,6 @@ pub async fn executor(args: ExecutorArgs) -> Result<(), String> {
     let _ = std::fs::remove_dir_all(&options.work_dir);
     println!("Stopped");
     Ok(())
-}
-
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Two services on one data directory would overwrite each other's catalog.

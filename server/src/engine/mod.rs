@@ -201,7 +201,7 @@ impl Engine {
             sharing: options.sharing,
         })
         .await?;
-        scheduler.allocation().add_server(cores(), server_bytes);
+        scheduler.allocation().add_server(cores() as u32, server_bytes);
         let queues_path = options.data_dir.join("queues.json");
         let queue_store = QueueStore::open(queues_path, &options.queues, scheduler.allocation().clone())?;
 
@@ -338,8 +338,9 @@ impl Engine {
     }
 }
 
-fn cores() -> u32 {
-    std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32)
+/// The machine's cores, or those that the process may use if that is fewer.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn data_dir_error(path: &std::path::Path, error: &std::io::Error) -> EngineError {

@@ -142,7 +142,6 @@ async fn start_placed(
     placed: Placed,
     record: &Arc<QueryRecord>,
 ) -> Result<SendableRecordBatchStream, EngineError> {
-    admit(session, &placed, record).await?;
     if placed.may_exhaust_memory {
         return start_in_server_first(session, plan, placed, record).await;
     }
@@ -154,8 +153,7 @@ async fn admit(session: &Session, placed: &Placed, record: &QueryRecord) -> Resu
     if !placed.is_work {
         return Ok(());
     }
-    let queue = session.setting("queue").unwrap_or_default();
-    record.admitted(session.engine().scheduler.allocation(), &queue).await
+    record.admitted(session.engine().scheduler.allocation(), &session.queue()).await
 }
 
 /// Runs a plan of some size in this process, and in stages, which can do with less memory, if that does not do.
@@ -165,8 +163,9 @@ async fn start_in_server_first(
     placed: Placed,
     record: &Arc<QueryRecord>,
 ) -> Result<SendableRecordBatchStream, EngineError> {
+    admit(session, &placed, record).await?;
     let allocation = session.engine().scheduler.allocation().clone();
-    let queue = session.setting("queue").unwrap_or_default();
+    let queue = session.queue();
     let Some(lease) = allocation.try_lease(&queue, LeaseSize::Large) else {
         // Others run here; as stages the query shares the executors with them, task by task.
         let partitions = target_partitions(session).await;
@@ -310,7 +309,7 @@ impl Turn {
     /// Waits for it.
     async fn take(session: &Session, record: &QueryRecord) -> Result<Self, EngineError> {
         let allocation = session.engine().scheduler.allocation().clone();
-        let queue = session.setting("queue").unwrap_or_default();
+        let queue = session.queue();
         let lease = tokio::select! {
             lease = allocation.lease(&queue) => lease,
             () = record.control.stopped() => return Err(record.control.error()),

@@ -249,7 +249,6 @@ impl Session {
                 }
                 (None, explain::schema(), true, Vec::new())
             }
-            StatementKind::Show(Show::Queues) => (None, system::shown_queue_schema(), true, Vec::new()),
             StatementKind::Show(show) => (None, show_schema(show), true, Vec::new()),
             StatementKind::ShowSetting(name) => (None, setting_schema(name), true, Vec::new()),
             _ => (None, Arc::new(Schema::empty()), false, Vec::new()),
@@ -330,8 +329,7 @@ impl Session {
                 self.engine.queries.add(record.clone());
                 explain::execute(self, inner, *analyze, *verbose, *format, record).boxed().await
             }
-            StatementKind::Show(Show::Queues) => Ok(QueryResult::Rows(system::queue_rows(&self.engine).await?)),
-            StatementKind::Show(show) => self.show(show),
+            StatementKind::Show(show) => self.show(show).await,
             StatementKind::ShowSetting(name) => self.show_setting(name),
             other => self.execute_session_statement(other, statement.tag).await,
         }
@@ -515,6 +513,11 @@ impl Session {
     pub(super) fn single_task_max_bytes(&self) -> u64 {
         let chosen = self.with_settings(|settings| settings.bytes("sluice.single_task_max_bytes"));
         chosen.unwrap_or(self.engine.single_task_max_bytes)
+    }
+
+    /// Path of the queue whose resources the session's queries use.
+    pub(super) fn queue(&self) -> String {
+        self.setting("queue").unwrap_or_default()
     }
 
     /// What the scheduler is told of the session's queries.
@@ -756,7 +759,7 @@ impl Session {
         Ok(Some(TableInfo { schema, table_type, primary_key: key.into_iter().map(|(_, _, name)| name).collect() }))
     }
 
-    fn show(&self, show: &Show) -> Result<QueryResult, EngineError> {
+    async fn show(&self, show: &Show) -> Result<QueryResult, EngineError> {
         let schema = show_schema(show);
         let columns: Vec<Vec<String>> = match show {
             Show::Catalogs => vec![self.catalog_names()],
@@ -767,7 +770,7 @@ impl Session {
             }
             Show::Tables { catalog, schema } => self.list_tables(catalog.as_deref(), schema.as_deref())?,
             // Numbers, and so not a list of texts.
-            Show::Queues => return Err(EngineError::new(SqlState::INTERNAL, "queues are shown elsewhere")),
+            Show::Queues => return Ok(QueryResult::Rows(system::queue_rows(&self.engine).await?)),
         };
         Ok(QueryResult::Rows(rows_of_text(schema, columns)?))
     }
