@@ -7,6 +7,8 @@ use datafusion::config::{ConfigEntry, ConfigExtension, ExtensionOptions};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::prelude::SessionConfig;
 
+use crate::cassandra::CassandraSettings;
+
 /// What the scheduler tells each task; nothing that a user sets.
 ///
 /// Written out, because the entries of `extensions_options!` lack the prefix, without which another process does not
@@ -72,6 +74,7 @@ const BROADCAST_ROWS: usize = 1 << 20;
 pub fn cluster_session_config() -> SessionConfig {
     SessionConfig::new_with_ballista()
         .with_option_extension(TaskGrant::default())
+        .with_option_extension(CassandraSettings::default())
         .with_ballista_adaptive_query_planner(false)
         .with_ballista_grpc_client_max_message_size(MESSAGE_BYTES)
         .set_bool("datafusion.optimizer.prefer_hash_join", true)

@@ -31,7 +31,7 @@
 //! | tuple, user-defined type | `Struct` |
 //! | `vector<t, n>` | `FixedSizeList` |
 //!
-//! In reading order: [`options`], [`error`], [`cluster`], [`catalog`], [`table`], [`pushdown`],
+//! In reading order: [`options`], [`session`], [`error`], [`cluster`], [`catalog`], [`table`], [`pushdown`],
 //! [`split`], [`scan`], [`decode`], [`types`], [`declared`], [`insert`], [`encode`], [`ddl`].
 
 pub mod catalog;
@@ -45,6 +45,7 @@ pub mod insert;
 pub mod options;
 pub mod pushdown;
 pub mod scan;
+pub mod session;
 pub mod split;
 pub mod table;
 pub mod types;
@@ -55,4 +56,5 @@ pub use error::CassandraError;
 pub use insert::CassandraInsertExec;
 pub use options::CassandraOptions;
 pub use scan::{CassandraScanExec, preferred_hosts};
+pub use session::CassandraSettings;
 pub use table::CassandraTable;

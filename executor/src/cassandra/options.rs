@@ -159,7 +159,7 @@ fn number(name: &'static str, value: &str, least: u64, most: u64) -> Result<u64,
         .ok_or_else(|| bad(name, value, "a whole number within its limits"))
 }
 
-fn checked_consistency(name: &'static str, value: &str) -> Result<String, CassandraError> {
+pub(super) fn checked_consistency(name: &'static str, value: &str) -> Result<String, CassandraError> {
     let value = value.trim().to_uppercase();
     match consistency(&value) {
         Some(_) => Ok(value),

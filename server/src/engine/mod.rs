@@ -44,6 +44,7 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{SessionState, SessionStateDefaults};
 use datafusion::prelude::{SessionConfig, SessionContext};
+use sluice_executor::cassandra::CassandraSettings;
 use sluice_executor::client_pool::ConnectionPool;
 use sluice_executor::codec::SluiceCodec;
 use sluice_executor::config::cluster_session_config;
@@ -368,7 +369,7 @@ fn shared_settings(config: SessionConfig) -> SessionConfig {
 
 /// Plans of one task keep DataFusion's own optimizations, which need one process.
 fn server_session_config() -> SessionConfig {
-    shared_settings(SessionConfig::new())
+    shared_settings(SessionConfig::new().with_option_extension(CassandraSettings::default()))
 }
 
 fn base_state(config: SessionConfig, catalogs: &CatalogStore, runtime: &Arc<RuntimeEnv>) -> SessionState {

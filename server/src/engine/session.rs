@@ -339,7 +339,7 @@ impl Session {
         match kind {
             StatementKind::Set { name, value: Some(value) } => self.set_setting(name, value)?,
             StatementKind::Set { name, value: None } | StatementKind::Reset(Some(name)) => {
-                if name.starts_with("datafusion.") {
+                if ["datafusion.", "cassandra."].iter().any(|prefix| name.starts_with(prefix)) {
                     self.reset_override(name)?;
                 } else {
                     self.with_settings(|s| s.reset(name))?;

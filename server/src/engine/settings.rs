@@ -212,6 +212,9 @@ impl Settings {
     /// Sets a value after checking it.
     pub fn set(&mut self, name: &str, value: &str) -> Result<Target, EngineError> {
         let lower = name.to_lowercase();
+        if lower.starts_with("cassandra.") {
+            return Ok(Target::DataFusion);
+        }
         if lower.starts_with("datafusion.") || lower.starts_with("ballista.") {
             let allowed =
                 PASSED_ON.iter().any(|prefix| lower.starts_with(prefix)) || PASSED_ON_NAMES.contains(&lower.as_str());
