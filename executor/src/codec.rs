@@ -9,13 +9,14 @@ use datafusion::execution::TaskContext;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion_proto::physical_plan::{PhysicalExtensionCodec, PhysicalProtoConverterExtension};
 
-use crate::cassandra::{CassandraInsertExec, CassandraScanExec};
+use crate::cassandra::{CassandraDirectJoinExec, CassandraInsertExec, CassandraScanExec};
 
 /// Leads the bytes of an operator of our own. Ballista's messages are protobuf, whose first byte
 /// is a field tag and never zero.
 const MAGIC: &[u8] = b"\0sluice";
 const CASSANDRA_SCAN: u8 = 1;
 const CASSANDRA_INSERT: u8 = 2;
+const CASSANDRA_DIRECT_JOIN: u8 = 3;
 
 /// Encodes Cassandra scans and inserts itself and leaves everything else to Ballista.
 #[derive(Debug, Default)]
@@ -40,6 +41,7 @@ impl PhysicalExtensionCodec for SluiceCodec {
         match *kind {
             CASSANDRA_SCAN => Ok(Arc::new(CassandraScanExec::decode(body, inputs.to_vec())?)),
             CASSANDRA_INSERT => Ok(Arc::new(CassandraInsertExec::decode(body, inputs.to_vec())?)),
+            CASSANDRA_DIRECT_JOIN => Ok(Arc::new(CassandraDirectJoinExec::decode(body, inputs.to_vec())?)),
             other => internal_err!("a plan node of unknown kind {other}: are all processes of one version?"),
         }
     }
@@ -54,6 +56,8 @@ impl PhysicalExtensionCodec for SluiceCodec {
             (CASSANDRA_SCAN, scan.encode().map_err(|e| internal_datafusion_err!("{e}"))?)
         } else if let Some(insert) = node.downcast_ref::<CassandraInsertExec>() {
             (CASSANDRA_INSERT, insert.encode().map_err(|e| internal_datafusion_err!("{e}"))?)
+        } else if let Some(join) = node.downcast_ref::<CassandraDirectJoinExec>() {
+            (CASSANDRA_DIRECT_JOIN, join.encode()?)
         } else {
             return self.ballista.try_encode(node, buf, proto_converter);
         };

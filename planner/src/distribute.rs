@@ -28,10 +28,23 @@ use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::statistics::StatisticsContext;
 use datafusion::physical_plan::{ExecutionPlan, StatisticsArgs};
 
-/// DataFusion's rules with those of this module in their places.
-pub fn physical_optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+/// DataFusion's rules and those of Cassandra's source, for plans that run as they are.
+pub fn rules_for_one_process() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let mut rules = PhysicalOptimizer::new().rules;
+    let before_checks = before_checks(&rules);
+    rules.splice(before_checks..before_checks, sluice_executor::cassandra::physical_optimizer_rules());
+    rules
+}
+
+/// The place before the rule that only checks.
+fn before_checks(rules: &[Arc<dyn PhysicalOptimizerRule + Send + Sync>]) -> usize {
+    rules.iter().rposition(|rule| rule.name() != "SanityCheckPlan").map_or(0, |index| index + 1)
+}
+
+/// The same with those of this module in their places, for plans that are cut into stages.
+pub fn rules_for_stages() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = Vec::new();
-    for rule in PhysicalOptimizer::new().rules {
+    for rule in rules_for_one_process() {
         let is_join_selection = rule.name() == "join_selection";
         rules.push(rule);
         if is_join_selection {
@@ -40,10 +53,11 @@ pub fn physical_optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + 
         }
     }
     // After exchanges were put in, which would take a gathering of partitions for one to be undone.
-    let before_checks = rules.iter().rposition(|rule| rule.name() != "SanityCheckPlan").map_or(0, |index| index + 1);
-    rules.insert(before_checks, Arc::new(GatherProbeSides));
-    rules.insert(before_checks, Arc::new(KeepColumnsOfSeries));
-    rules.insert(before_checks, Arc::new(AgreeOnBroadcasts));
+    let own: [Arc<dyn PhysicalOptimizerRule + Send + Sync>; 3] =
+        [Arc::new(AgreeOnBroadcasts), Arc::new(KeepColumnsOfSeries), Arc::new(GatherProbeSides)];
+    let before_cassandra = rules.iter().position(|rule| rule.name().starts_with("cassandra_"));
+    let place = before_cassandra.unwrap_or_else(|| before_checks(&rules));
+    rules.splice(place..place, own);
     rules
 }
 
@@ -217,7 +231,7 @@ mod tests {
         let state = datafusion::execution::SessionStateBuilder::new()
             .with_default_features()
             .with_config(datafusion::prelude::SessionConfig::new().with_target_partitions(3))
-            .with_physical_optimizer_rules(physical_optimizer_rules())
+            .with_physical_optimizer_rules(rules_for_stages())
             .build();
         let plan = datafusion::prelude::SessionContext::new_with_state(state).sql(sql).await.expect("is planned");
         let plan = plan.create_physical_plan().await.expect("is planned");
@@ -246,10 +260,11 @@ mod tests {
 
     #[test]
     fn rules_of_our_own_are_in_their_places() {
-        let rules = physical_optimizer_rules();
+        let rules = rules_for_stages();
         let place = |name: &str| rules.iter().position(|rule| rule.name() == name);
         assert_eq!(place("partition_joins"), place("join_selection").map(|index| index + 1));
         assert!(place("gather_probe_sides") > place("ProjectionPushdown"), "{rules:?}");
-        assert_eq!(rules.len(), PhysicalOptimizer::new().rules.len() + 4);
+        assert!(place("gather_probe_sides") < place("cassandra_direct_joins"), "{rules:?}");
+        assert_eq!(rules.len(), rules_for_one_process().len() + 4);
     }
 }

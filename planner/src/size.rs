@@ -7,7 +7,7 @@ use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::physical_plan::FileScanConfig;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::physical_plan::ExecutionPlan;
-use sluice_executor::cassandra::CassandraScanExec;
+use sluice_executor::cassandra::{CassandraDirectJoinExec, CassandraScanExec};
 
 /// What a plan reads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -36,6 +36,13 @@ fn add(plan: &Arc<dyn ExecutionPlan>, size: &mut InputSize) {
         size.is_work = true;
         size.bytes = size.bytes.zip(scan.estimated_bytes()).map(|(sum, bytes)| sum.saturating_add(bytes));
         return;
+    }
+    if let Some(by_key) = plan.downcast_ref::<CassandraDirectJoinExec>().and_then(|join| join.estimated_bytes_by_key())
+        && let Some([build, _]) = plan.children().first().and_then(|join| <[_; 2]>::try_from(join.children()).ok())
+    {
+        size.is_work = true;
+        size.bytes = size.bytes.map(|sum| sum.saturating_add(by_key));
+        return add(build, size);
     }
     if let Some(source) = plan.downcast_ref::<DataSourceExec>() {
         let source: &dyn Any = source.data_source().as_ref();

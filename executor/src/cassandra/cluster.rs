@@ -8,13 +8,13 @@ use scylla::client::execution_profile::ExecutionProfile;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::cluster::ClusterState;
-use scylla::cluster::metadata::{Column, ColumnType, NativeType, Table};
+use scylla::cluster::metadata::Table;
 use scylla::policies::load_balancing::{DefaultPolicy, NodeIdentifier, SingleTargetLoadBalancingPolicy};
 use scylla::statement::Statement;
 use scylla::statement::prepared::PreparedStatement;
 use tokio::sync::OnceCell;
 
-use super::declared::{self, DeclaredTypes};
+use super::details::{self, DetailsCache, TableDetails};
 use super::error::CassandraError;
 use super::options::CassandraOptions;
 
@@ -28,8 +28,6 @@ const PREPARED_STATEMENTS: usize = 1_000;
 const SIZE_TTL: Duration = Duration::from_secs(60);
 /// Statements about tables that do not exist must not keep the cluster busy with questions about its schema.
 const LEAST_REFRESH_INTERVAL: Duration = Duration::from_millis(300);
-/// How long a table's comment is believed; REFRESH CATALOG asks again at once.
-const DECLARED_TTL: Duration = Duration::from_secs(60);
 
 /// What was heard of tables, by keyspace and name, and when.
 type ByTable<T> = HashMap<(String, String), (Instant, T)>;
@@ -40,7 +38,7 @@ pub struct CassandraCluster {
     session: Session,
     prepared: Mutex<HashMap<String, PreparedStatement>>,
     sizes: Mutex<ByTable<Option<TableSize>>>,
-    declared: Mutex<ByTable<Arc<DeclaredTypes>>>,
+    details: DetailsCache,
     asked_for_tables: tokio::sync::Mutex<Option<Instant>>,
 }
 
@@ -110,7 +108,7 @@ impl CassandraCluster {
             session,
             prepared: Mutex::default(),
             sizes: Mutex::default(),
-            declared: Mutex::default(),
+            details: DetailsCache::default(),
             asked_for_tables: Default::default(),
         })
     }
@@ -158,7 +156,6 @@ impl CassandraCluster {
     pub async fn refresh(&self) -> Result<(), CassandraError> {
         self.prepared.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.sizes.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        self.declared.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.session.refresh_metadata().await.map_err(|error| CassandraError::Connect {
             contact_points: self.options.contact_points_text(),
             reason: error.to_string(),
@@ -198,29 +195,15 @@ impl CassandraCluster {
         self.refresh().await
     }
 
-    /// Types that a table's comment declares; none if it has no column that needs them.
-    pub(super) async fn declared_types(&self, keyspace: &str, table: &str, metadata: &Table) -> Arc<DeclaredTypes> {
-        let is_number =
-            |column: &Column| matches!(column.typ, ColumnType::Native(NativeType::Decimal | NativeType::Varint));
-        if !metadata.columns.values().any(is_number) {
-            return Arc::default();
+    /// What the driver does not hear of a table, read again when the schema has changed.
+    pub async fn details(&self, keyspace: &str, table: &str) -> Result<Arc<TableDetails>, CassandraError> {
+        let state = self.state();
+        if let Some(details) = self.details.get(&state, keyspace, table) {
+            return Ok(details);
         }
-        let key = (keyspace.to_owned(), table.to_owned());
-        if let Some((at, declared)) = self.declared.lock().unwrap_or_else(PoisonError::into_inner).get(&key)
-            && at.elapsed() < DECLARED_TTL
-        {
-            return declared.clone();
-        }
-        let cql = "SELECT comment FROM system_schema.tables WHERE keyspace_name = ? AND table_name = ?";
-        let mut statement = Statement::new(cql);
-        statement.set_is_idempotent(true);
-        let comment = async {
-            let rows = self.session.query_unpaged(statement, (keyspace, table)).await.ok()?.into_rows_result().ok()?;
-            rows.maybe_first_row::<(Option<String>,)>().ok().flatten()?.0
-        };
-        let declared = Arc::new(comment.await.map_or_else(DeclaredTypes::new, |comment| declared::parse(&comment)));
-        self.declared.lock().unwrap_or_else(PoisonError::into_inner).insert(key, (Instant::now(), declared.clone()));
-        declared
+        let details = Arc::new(details::read(&self.session, keyspace, table).await?);
+        self.details.put(&state, keyspace, table, details.clone());
+        Ok(details)
     }
 
     /// The size of a table; `None` when no node has an estimate, as for a table that was just made.

@@ -31,30 +31,76 @@
 //! | tuple, user-defined type | `Struct` |
 //! | `vector<t, n>` | `FixedSizeList` |
 //!
-//! In reading order: [`options`], [`session`], [`error`], [`cluster`], [`catalog`], [`table`], [`pushdown`],
-//! [`split`], [`scan`], [`decode`], [`types`], [`declared`], [`insert`], [`encode`], [`ddl`].
+//! In reading order: [`options`], [`session`], [`error`], [`cluster`], [`details`], [`catalog`], [`table`], [`columns`],
+//! [`functions`], [`pushdown`], [`split`], [`spec`], [`scan`], [`reader`], [`replicas`], [`decode`], [`types`], [`declared`],
+//! [`probe`], [`direct_join`], [`nearest`], [`partition_limit`], [`extremes`],
+//! [`insert`], [`encode`], [`ddl`].
 
 pub mod catalog;
 pub mod cluster;
+pub mod columns;
 pub mod ddl;
 pub mod declared;
 pub mod decode;
+pub mod details;
+pub mod direct_join;
 pub mod encode;
 pub mod error;
+pub mod extremes;
+pub mod functions;
 pub mod insert;
+pub mod nearest;
 pub mod options;
+pub mod partition_limit;
+pub mod probe;
 pub mod pushdown;
+pub mod reader;
+pub mod replicas;
 pub mod scan;
 pub mod session;
+pub mod spec;
 pub mod split;
 pub mod table;
 pub mod types;
 
+use std::sync::Arc;
+
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+
 pub use catalog::CassandraCatalog;
 pub use cluster::CassandraCluster;
+pub use direct_join::CassandraDirectJoinExec;
 pub use error::CassandraError;
 pub use insert::CassandraInsertExec;
 pub use options::CassandraOptions;
 pub use scan::{CassandraScanExec, preferred_hosts};
 pub use session::CassandraSettings;
 pub use table::CassandraTable;
+
+/// What a session needs for everything that this module can do beyond reading and writing tables: its settings, its
+/// functions and operators, and the rule that tells tables what is asked of them.
+///
+/// [`physical_optimizer_rules`] come in addition, because their place is at the end of the others.
+pub fn with_cassandra(builder: SessionStateBuilder) -> SessionStateBuilder {
+    let mut builder = builder;
+    let extensions = &mut builder.config().get_or_insert_default().options_mut().extensions;
+    if extensions.get::<CassandraSettings>().is_none() {
+        extensions.insert(CassandraSettings::default());
+    }
+    let mut builder = builder.with_analyzer_rule(Arc::new(functions::AskCassandra));
+    builder.scalar_functions().get_or_insert_default().extend(functions::functions());
+    builder.expr_planners().get_or_insert_default().insert(0, Arc::new(nearest::VectorOperators));
+    builder
+}
+
+/// The rules by which joins read by key and indexes give the nearest vectors. They go after all rules that move
+/// operators about.
+pub fn physical_optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    vec![
+        Arc::new(nearest::NearestVectors),
+        Arc::new(partition_limit::PartitionLimits),
+        Arc::new(extremes::ExtremesOfPartitions),
+        Arc::new(direct_join::DirectJoins),
+    ]
+}

@@ -167,7 +167,7 @@ pub(super) fn checked_consistency(name: &'static str, value: &str) -> Result<Str
     }
 }
 
-fn consistency(name: &str) -> Option<Consistency> {
+pub(super) fn consistency(name: &str) -> Option<Consistency> {
     Some(match name {
         "ANY" => Consistency::Any,
         "ONE" => Consistency::One,

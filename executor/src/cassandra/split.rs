@@ -8,6 +8,9 @@ use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef
 use datafusion::error::{DataFusionError, Result};
 use scylla::cluster::ClusterState;
 use scylla::routing::Token;
+use scylla::routing::partitioner::{Murmur3Partitioner, Partitioner, PartitionerHasher};
+
+use super::pushdown::TokenBounds;
 
 /// The part of the ring after `start` up to and including `end`, and who holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,9 +24,42 @@ pub struct TokenRange {
 }
 
 impl TokenRange {
+    /// The whole ring, of nobody in particular.
+    pub fn whole() -> Self {
+        Self { start: i64::MIN, end: i64::MAX, replicas: Vec::new() }
+    }
+
+    /// Whether a token is in it.
+    pub fn contains(&self, token: i64) -> bool {
+        self.start < token && token <= self.end
+    }
+
+    /// The part of it within these bounds; `None` if there is none.
+    pub fn within(&self, bounds: TokenBounds) -> Option<Self> {
+        let (start, end) = (self.start.max(bounds.after), self.end.min(bounds.up_to));
+        (start < end).then(|| Self { start, end, replicas: self.replicas.clone() })
+    }
+
     fn width(&self) -> u128 {
         (i128::from(self.end) - i128::from(self.start)).max(0) as u128
     }
+}
+
+/// The token of a partition key, by the Murmur3 partitioner: of the value of its only column, or of the values of its
+/// columns, each with its length before it and a zero after it.
+pub fn token_of(key: &[Vec<u8>]) -> i64 {
+    let mut hasher = Murmur3Partitioner.build_hasher();
+    match key {
+        [value] => hasher.write(value),
+        values => {
+            for value in values {
+                hasher.write(&(value.len() as u16).to_be_bytes());
+                hasher.write(value);
+                hasher.write(&[0]);
+            }
+        }
+    }
+    hasher.finish().value()
 }
 
 /// The whole ring of a keyspace, in ranges that lie each within one set of replicas.
@@ -55,7 +91,7 @@ pub fn ring(state: &ClusterState, keyspace: &str, table: &str, local_dc: Option<
 /// around the end of the ring and becomes two.
 fn ranges(tokens: &[(i64, Vec<String>)]) -> Vec<TokenRange> {
     let (Some((first, first_replicas)), Some((last, _))) = (tokens.first(), tokens.last()) else {
-        return vec![TokenRange { start: i64::MIN, end: i64::MAX, replicas: Vec::new() }];
+        return vec![TokenRange::whole()];
     };
     let mut all = vec![TokenRange { start: i64::MIN, end: *first, replicas: first_replicas.clone() }];
     for pair in tokens.windows(2) {
@@ -215,6 +251,13 @@ mod tests {
                 assert!(dealt.iter().all(|p| p.windows(2).all(|pair| pair[0].replicas == pair[1].replicas)));
             }
         }
+    }
+
+    #[test]
+    fn tokens_are_cassandras() {
+        // SELECT token(k) FROM t, and of a key of two columns, as Cassandra 5 answers.
+        assert_eq!(token_of(&[1i32.to_be_bytes().to_vec()]), -4_069_959_284_402_364_209);
+        assert_eq!(token_of(&[b"a".to_vec()]), -8_839_064_797_231_613_815);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use datafusion::arrow::ipc::reader::StreamReader;
 use datafusion::arrow::ipc::writer::StreamWriter;
 use datafusion::catalog::{Session, TableProvider};
@@ -14,22 +14,32 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
-use scylla::cluster::metadata::{ColumnKind, Table};
+use scylla::cluster::metadata::{ColumnKind, ColumnType, NativeType, Table};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::cluster::CassandraCluster;
+use super::columns::ScanColumn;
+use super::details::TableDetails;
 use super::error::CassandraError;
 use super::insert::{CassandraInsertExec, InsertSpec};
-use super::pushdown;
-use super::scan::{CassandraScanExec, ScanSpec};
+use super::pushdown::{self, Pushdown, has_same_order};
+use super::scan::CassandraScanExec;
+use super::session::CassandraSettings;
+use super::spec::{ClusteringColumn, Estimate, Keys, ScanSpec, VectorColumn};
 use super::split::{self, TokenRange, descriptor_schema, encode_ranges};
-use super::types::table_schema;
+use super::types::{is_multi_cell, table_schema};
 
 /// What a read by key is taken to return, for choosing where it runs.
 const BYTES_PER_KEY: u64 = 16 << 10;
 /// What a row is taken to have, where nothing else is known.
-const BYTES_PER_ROW: u64 = 100;
+pub(super) const BYTES_PER_ROW: u64 = 100;
+/// Rows that a partition of a table with a clustering key is taken to have.
+const ROWS_PER_PARTITION: u64 = 100;
+/// The part of a table that a comparison of an indexed column is taken to leave.
+const INDEXED_PART: u64 = 10;
+/// Keys that one partition of a scan reads; more are shared out among the replicas.
+const KEYS_OF_ONE_PARTITION: usize = 500;
 
 /// A Cassandra table or materialized view.
 #[derive(Debug)]
@@ -38,6 +48,10 @@ pub struct CassandraTable {
     keyspace: String,
     name: String,
     metadata: Table,
+    details: Arc<TableDetails>,
+    settings: CassandraSettings,
+    /// What can be selected, in the order of the schema.
+    columns: Vec<ScanColumn>,
     schema: SchemaRef,
     constraints: Constraints,
 }
@@ -49,23 +63,143 @@ impl CassandraTable {
             what: format!("to open {keyspace}.{name}"),
             reason: "there is no such table".to_owned(),
         })?;
-        let schema = table_schema(&metadata, &*cluster.declared_types(keyspace, name, &metadata).await)?;
+        let details = cluster.details(keyspace, name).await?;
+        let schema = table_schema(&metadata, &details.declared)?;
         let key_length = metadata.partition_key.len() + metadata.clustering_key.len();
         let key = datafusion::common::Constraint::PrimaryKey((0..key_length).collect());
         // A row of only static columns has no clustering key, so that the key is then none.
         let has_static = metadata.columns.values().any(|column| column.kind == ColumnKind::Static);
         let constraints = Constraints::new_unverified(if has_static { vec![] } else { vec![key] });
-        Ok(Self { cluster, keyspace: keyspace.to_owned(), name: name.to_owned(), metadata, schema, constraints })
+        let columns = schema.fields().iter().map(|field| ScanColumn::Cell(field.name().clone())).collect();
+        let (keyspace, name) = (keyspace.to_owned(), name.to_owned());
+        let settings = CassandraSettings::default();
+        Ok(Self { cluster, keyspace, name, metadata, details, settings, columns, schema, constraints })
+    }
+
+    /// The same table as a session with these settings sees it, with more columns after its own: what Cassandra knows of
+    /// its cells.
+    ///
+    /// Errors: a column that does not exist or has none of it, such as the write time of a key.
+    pub fn for_session(&self, settings: &CassandraSettings, more: &[ScanColumn]) -> Result<Self, CassandraError> {
+        let mut columns = self.columns.clone();
+        let mut fields: Vec<FieldRef> = self.schema.fields().iter().cloned().collect();
+        for column in more.iter().filter(|column| !self.columns.contains(column)) {
+            self.check(column)?;
+            if let Some(field) = column.field() {
+                fields.push(Arc::new(field));
+                columns.push(column.clone());
+            }
+        }
+        Ok(Self {
+            cluster: self.cluster.clone(),
+            keyspace: self.keyspace.clone(),
+            name: self.name.clone(),
+            metadata: self.metadata.clone(),
+            details: self.details.clone(),
+            settings: settings.clone(),
+            columns,
+            schema: Arc::new(Schema::new(fields)),
+            constraints: self.constraints.clone(),
+        })
+    }
+
+    fn check(&self, column: &ScanColumn) -> Result<(), CassandraError> {
+        let wrong = |reason: String| Err(CassandraError::Ddl(format!("{}: {reason}", column.name())));
+        match column {
+            ScanColumn::Cell(_) => Ok(()),
+            ScanColumn::Token(key) if *key == self.metadata.partition_key => Ok(()),
+            ScanColumn::Token(_) => {
+                let key = self.metadata.partition_key.join(", ");
+                wrong(format!("it takes the columns of the partition key in their order, which are {key}"))
+            }
+            ScanColumn::WriteTime(name) | ScanColumn::TimeToLive(name) => match self.metadata.columns.get(name) {
+                None => wrong(format!("table {}.{} has no column \"{name}\"", self.keyspace, self.name)),
+                Some(column) if matches!(column.kind, ColumnKind::PartitionKey | ColumnKind::Clustering) => {
+                    wrong("columns of the primary key have none".to_owned())
+                }
+                Some(column) if is_multi_cell(&column.typ) => {
+                    wrong("each element of a collection that is not frozen has its own".to_owned())
+                }
+                Some(_) => Ok(()),
+            },
+        }
+    }
+
+    /// The columns of the partition key.
+    pub fn partition_key(&self) -> &[String] {
+        &self.metadata.partition_key
+    }
+
+    /// How many columns can be selected.
+    pub fn column_count(&self) -> usize {
+        self.columns.len()
+    }
+
+    /// Whether the table has a column of this name.
+    pub fn has_column(&self, name: &str) -> bool {
+        self.metadata.columns.contains_key(name)
     }
 
     async fn partitions(&self, spec: &ScanSpec, target_partitions: usize) -> Vec<Vec<TokenRange>> {
-        if spec.keys.is_some() {
-            return vec![Vec::new()];
+        if spec.keys.as_ref().is_some_and(|keys| keys.rows.len() <= KEYS_OF_ONE_PARTITION) {
+            return vec![vec![TokenRange::whole()]];
         }
         let ring =
             split::ring(&self.cluster.state(), &self.keyspace, &self.name, self.cluster.options().local_dc.as_deref());
+        let ring = ring.iter().filter_map(|range| range.within(spec.tokens)).collect();
         let split_bytes = self.cluster.options().split_size_mb << 20;
-        split::partitions(ring, spec.estimated_bytes, split_bytes, target_partitions)
+        split::partitions(ring, spec.estimate.bytes, split_bytes, target_partitions)
+    }
+
+    async fn estimate(&self, pushed: &Pushdown, limit: Option<usize>) -> Estimate {
+        let size = self.cluster.table_size(&self.keyspace, &self.name).await;
+        let has_clustering = !self.metadata.clustering_key.is_empty();
+        let table_rows = size.map(|size| match has_clustering {
+            true => size.bytes / BYTES_PER_ROW,
+            false => size.partition_count,
+        });
+        let rows_per_partition = match (size, table_rows) {
+            (Some(size), Some(rows)) if size.partition_count > 0 => (rows / size.partition_count).max(1),
+            _ if has_clustering => ROWS_PER_PARTITION,
+            _ => 1,
+        };
+        let part = if pushed.uses_index { INDEXED_PART } else { 1 };
+        let (bytes, rows) = match &pushed.keys {
+            Some(keys) => {
+                let keys = keys.len() as u64;
+                (Some(keys * BYTES_PER_KEY), Some(keys * if has_clustering { ROWS_PER_PARTITION } else { 1 }))
+            }
+            None => (size.map(|size| size.bytes / part), table_rows.map(|rows| rows / part)),
+        };
+        let most = |estimate: Option<u64>, most: u64| Some(estimate.map_or(most, |estimate| estimate.min(most)));
+        match limit {
+            Some(limit) => Estimate {
+                bytes: most(bytes, limit as u64 * BYTES_PER_ROW * 10),
+                rows: most(rows, limit as u64),
+                rows_per_partition,
+            },
+            None => Estimate { bytes, rows, rows_per_partition },
+        }
+    }
+
+    fn clustering_key(&self) -> Vec<ClusteringColumn> {
+        let column = |name: &String| ClusteringColumn {
+            name: name.clone(),
+            is_descending: self.details.descending.contains(name),
+            has_sql_order: self.metadata.columns.get(name).is_some_and(|column| has_same_order(&column.typ)),
+        };
+        self.metadata.clustering_key.iter().map(column).collect()
+    }
+
+    fn vectors(&self) -> Vec<VectorColumn> {
+        let of_floats = |name: &String| match &self.metadata.columns.get(name)?.typ {
+            ColumnType::Vector { typ, dimensions } if **typ == ColumnType::Native(NativeType::Float) => {
+                let similarity = self.details.similarity_of(name)?;
+                Some(VectorColumn { column: name.clone(), similarity, size: usize::from(*dimensions) })
+            }
+            _ => None,
+        };
+        self.metadata.columns.keys().filter_map(of_floats).collect()
     }
 }
 
@@ -84,11 +218,13 @@ impl TableProvider for CassandraTable {
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        let plan = pushdown::plan(&self.metadata, filters);
-        let answer = |used: &bool| {
-            if *used { TableProviderFilterPushDown::Exact } else { TableProviderFilterPushDown::Unsupported }
+        let pushed = pushdown::plan(&self.metadata, &self.details, &self.settings, filters);
+        let answer = |(used, helps): (&bool, &bool)| match (used, helps) {
+            (true, _) => TableProviderFilterPushDown::Exact,
+            (false, true) => TableProviderFilterPushDown::Inexact,
+            (false, false) => TableProviderFilterPushDown::Unsupported,
         };
-        Ok(plan.used.iter().map(answer).collect())
+        Ok(pushed.used.iter().zip(&pushed.helps).map(answer).collect())
     }
 
     async fn scan(
@@ -98,48 +234,42 @@ impl TableProvider for CassandraTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let pushed = pushdown::plan(&self.metadata, &filters.iter().collect::<Vec<_>>());
-        if let Some(index) = pushed.used.iter().position(|used| !used) {
-            return Err(internal_datafusion_err!("a filter that was to be pushed cannot be: {}", filters[index]));
-        }
-        let schema = match projection {
-            Some(projection) => Arc::new(self.schema.project(projection)?),
-            None => self.schema.clone(),
-        };
-        let size = self.cluster.table_size(&self.keyspace, &self.name).await;
-        let (mut estimated_bytes, mut estimated_rows) = match &pushed.keys {
-            Some(keys) => {
-                let bytes = keys.len() as u64 * BYTES_PER_KEY;
-                (Some(bytes), Some(keys.len() as u64 * if self.metadata.clustering_key.is_empty() { 1 } else { 100 }))
+        let pushed = pushdown::plan(&self.metadata, &self.details, &self.settings, &filters.iter().collect::<Vec<_>>());
+        for ((filter, used), helps) in filters.iter().zip(&pushed.used).zip(&pushed.helps) {
+            if !used && !helps {
+                return Err(internal_datafusion_err!("a filter that was to be pushed cannot be: {filter}"));
             }
-            None => {
-                let rows = size.map(|size| {
-                    if self.metadata.clustering_key.is_empty() {
-                        size.partition_count
-                    } else {
-                        size.bytes / BYTES_PER_ROW
-                    }
-                });
-                (size.map(|size| size.bytes), rows)
-            }
-        };
-        if let Some(limit) = limit {
-            let most = limit as u64 * BYTES_PER_ROW * 10;
-            estimated_bytes = Some(estimated_bytes.map_or(most, |bytes| bytes.min(most)));
-            estimated_rows = Some(estimated_rows.map_or(limit as u64, |rows| rows.min(limit as u64)));
         }
+        let (schema, columns) = match projection {
+            Some(projection) => {
+                let columns = projection.iter().filter_map(|index| self.columns.get(*index)).cloned().collect();
+                (Arc::new(self.schema.project(projection)?), columns)
+            }
+            None => (self.schema.clone(), self.columns.clone()),
+        };
+        let estimate = self.estimate(&pushed, limit).await;
+        let key_columns = self.metadata.partition_key.clone();
         let spec = ScanSpec {
             options: self.cluster.options().clone(),
             keyspace: self.keyspace.clone(),
             table: self.name.clone(),
-            columns: schema.fields().iter().map(|field| field.name().clone()).collect(),
+            consistency: self.settings.consistency.clone(),
+            columns,
             partition_key: self.metadata.partition_key.clone(),
-            keys: pushed.keys,
+            clustering_key: self.clustering_key(),
+            keys: pushed.keys.map(|rows| Keys { columns: key_columns, rows }),
+            tokens: pushed.tokens,
+            partial_key: pushed.partial_key,
             restrictions: pushed.restrictions,
+            uses_index: pushed.uses_index,
+            allow_filtering: pushed.allow_filtering,
             pushed: pushed.words,
+            is_reversed: false,
+            vectors: self.vectors(),
+            nearest: None,
+            per_partition_limit: None,
             limit,
-            estimated_bytes,
-            estimated_rows,
+            estimate,
         };
         let partitions = self.partitions(&spec, state.config().target_partitions()).await;
         let batches = partitions.iter().map(|p| Ok(vec![encode_ranges(p)?])).collect::<Result<Vec<_>>>()?;

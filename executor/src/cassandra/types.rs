@@ -77,6 +77,11 @@ fn native_type(native: &NativeType) -> Result<DataType, CassandraError> {
     })
 }
 
+/// Whether a value of this type has several cells, each written and expiring by itself.
+pub fn is_multi_cell(cql: &ColumnType<'_>) -> bool {
+    matches!(cql, ColumnType::Collection { frozen: false, .. } | ColumnType::UserDefinedType { frozen: false, .. })
+}
+
 /// A table's columns in the order of `DESCRIBE`: partition key, clustering key, the rest by name.
 pub fn ordered_columns(table: &Table) -> Vec<(&str, &Column)> {
     let keys = table.partition_key.iter().chain(&table.clustering_key);

@@ -44,13 +44,13 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{SessionState, SessionStateDefaults};
 use datafusion::prelude::{SessionConfig, SessionContext};
-use sluice_executor::cassandra::CassandraSettings;
+use sluice_executor::cassandra::{CassandraSettings, with_cassandra};
 use sluice_executor::client_pool::ConnectionPool;
 use sluice_executor::codec::SluiceCodec;
 use sluice_executor::config::cluster_session_config;
 use sluice_executor::process::{ExecutorOptions, ExecutorTraits, RunningExecutor};
 use sluice_planner::catalog::{CatalogDefinition, CatalogStore, DEFAULT_CATALOG, DEFAULT_SCHEMA, TableDefinition};
-use sluice_planner::distribute::physical_optimizer_rules;
+use sluice_planner::distribute::{rules_for_one_process, rules_for_stages};
 use sluice_scheduler::cluster::{ExecutorSummary, FrameworksService, Scheduler, SchedulerOptions, StageSummary};
 use sluice_scheduler::frameworks_proto::frameworks_server::FrameworksServer;
 
@@ -176,9 +176,11 @@ impl Engine {
             .build_arc()?;
         let server_state = base_state(server_session_config(), &catalogs, &runtime);
         let cluster_state = base_state(shared_settings(cluster_session_config()), &catalogs, &runtime);
-        let cluster_state = SessionStateBuilder::new_from_existing(cluster_state)
-            .with_physical_optimizer_rules(physical_optimizer_rules())
-            .build();
+        let with_rules = |state, rules| {
+            SessionStateBuilder::new_from_existing(state).with_physical_optimizer_rules(rules).build()
+        };
+        let server_state = with_rules(server_state, rules_for_one_process());
+        let cluster_state = with_rules(cluster_state, rules_for_stages());
         catalogs.set_planning_state(server_state.clone());
 
         let (address, external_host) = match &options.cluster {
@@ -373,12 +375,12 @@ fn server_session_config() -> SessionConfig {
 }
 
 fn base_state(config: SessionConfig, catalogs: &CatalogStore, runtime: &Arc<RuntimeEnv>) -> SessionState {
-    let mut state = SessionStateBuilder::new()
+    let builder = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(runtime.clone())
         .with_catalog_list(catalogs.names())
-        .with_default_features()
-        .build();
+        .with_default_features();
+    let mut state = with_cassandra(builder).build();
     // File formats by name, for COPY ... STORED AS.
     for format in SessionStateDefaults::default_file_formats() {
         // Formats that are already there are the same ones.

@@ -539,7 +539,12 @@ impl Session {
 
     /// Every setting with its value and description.
     pub fn settings(&self) -> Vec<(String, String, String)> {
-        self.with_settings(|s| s.all())
+        let mut all = self.with_settings(|s| s.all());
+        let entries = self.context.state_ref().read().config_options().entries();
+        let of_cassandra = entries.into_iter().filter(|entry| entry.key.starts_with("cassandra."));
+        all.extend(of_cassandra.map(|e| (e.key, e.value.unwrap_or_default(), e.description.to_owned())));
+        all.sort();
+        all
     }
 
     /// Sets a setting for this session.

@@ -1,0 +1,266 @@
+//! Reading one partition of a scan: requests, their pages, batches of rows.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::error::Result;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::metrics::{BaselineMetrics, Count};
+use futures::{Stream, StreamExt, TryStreamExt};
+use scylla::cluster::metadata::ColumnType;
+use scylla::deserialize::row::ColumnIterator;
+use scylla::response::query_result::QueryRowsResult;
+use scylla::response::{PagingState, PagingStateResponse};
+use scylla::statement::prepared::PreparedStatement;
+use tokio::sync::mpsc;
+
+use super::cluster::CassandraCluster;
+use super::decode::ColumnDecoder;
+use super::encode::EncodedRow;
+use super::error::CassandraError;
+use super::replicas::ReplicasFirst;
+use super::spec::ScanSpec;
+use super::split::{TokenRange, decode_ranges, token_of};
+
+/// Point reads that one task has under way.
+const KEYS_IN_FLIGHT: usize = 64;
+/// Tries of one page, each after twice the wait of the one before.
+const PAGE_ATTEMPTS: u32 = 6;
+/// The wait before the second try of a page.
+const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+/// A page is halved after each failure, down to so many rows.
+const LEAST_PAGE_ROWS: i32 = 100;
+/// Rows after which a batch is given away; the rows of many keys come one by one.
+const BATCH_ROWS: usize = 4_096;
+/// Bytes of cells after which a batch is given away, however few rows it has.
+const BATCH_BYTES: usize = 2 << 20;
+
+/// What a partition has read.
+pub struct ReadMetrics {
+    /// Time and rows.
+    pub baseline: BaselineMetrics,
+    /// Pages that came.
+    pub pages: Count,
+    /// Bytes of their rows.
+    pub bytes_read: Count,
+    /// Pages that were asked for again.
+    pub retries: Count,
+    /// Partition keys that were read one by one.
+    pub keys: Count,
+}
+
+/// Reads one partition of a scan.
+pub struct Reader {
+    /// What is read.
+    pub spec: Arc<ScanSpec>,
+    /// The schema of its rows.
+    pub schema: SchemaRef,
+    /// Where they go.
+    pub output: mpsc::Sender<Result<RecordBatch>>,
+    /// What is told of it.
+    pub metrics: ReadMetrics,
+}
+
+/// A statement with its values: one range, one key, or one question to an index.
+struct Request {
+    statement: PreparedStatement,
+    values: EncodedRow,
+}
+
+impl Reader {
+    /// Reads what the partition's ranges and the scan's keys say; ends early if nobody wants more rows.
+    pub async fn read(self, descriptors: SendableRecordBatchStream) -> Result<()> {
+        let batches: Vec<RecordBatch> = descriptors.try_collect().await?;
+        let ranges = batches.iter().map(decode_ranges).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
+        let cluster = CassandraCluster::shared(&self.spec.options).await?;
+        let mut statement = cluster.prepare(&self.spec.cql(), &self.spec.what()).await?;
+        let page_rows = self.spec.limit.and_then(|limit| i32::try_from(limit).ok()).unwrap_or(i32::MAX);
+        statement.set_page_size(self.spec.options.page_size_rows.min(page_rows).max(1));
+        statement.set_consistency(self.spec.read_consistency());
+        let types: Vec<ColumnType<'static>> = statement
+            .get_current_result_set_col_specs()
+            .get()
+            .iter()
+            .map(|spec| spec.typ().clone().into_owned())
+            .collect();
+        let (requests, in_flight) = self.requests(&statement, ranges);
+        let pages = futures::stream::iter(requests)
+            .map(|request| self.pages(&cluster, request).boxed())
+            .flatten_unordered(Some(in_flight.max(1)));
+        self.give_rows(pages, &types).await
+    }
+
+    /// What to ask for, and how much of it at a time.
+    fn requests(
+        &self,
+        statement: &PreparedStatement,
+        ranges: Vec<TokenRange>,
+    ) -> (Vec<Request>, usize) {
+        let spec = &self.spec;
+        let of = |values: EncodedRow| Request { statement: statement.clone(), values };
+        if spec.nearest.is_some() {
+            return (vec![of(EncodedRow::default())], 1);
+        }
+        if let Some(keys) = &spec.keys {
+            let mut requests = Vec::with_capacity(keys.rows.len());
+            for key in &keys.rows {
+                let partition_key = key.get(..spec.partition_key.len()).unwrap_or(key);
+                if ranges.iter().any(|range| range.contains(token_of(partition_key))) {
+                    requests.push(of(EncodedRow::of_raw(key)));
+                }
+            }
+            self.metrics.keys.add(requests.len());
+            return (requests, KEYS_IN_FLIGHT);
+        }
+        let requests = ranges.into_iter().map(|range| {
+            let mut request = of(EncodedRow::default());
+            request.statement.set_load_balancing_policy(Some(Arc::new(ReplicasFirst::new(&range.replicas))));
+            request.values.push_raw(&range.start.to_be_bytes());
+            request.values.push_raw(&range.end.to_be_bytes());
+            request
+        });
+        (requests.collect(), spec.options.ranges_in_flight)
+    }
+
+    /// The pages of one request, one after another.
+    fn pages<'a>(
+        &'a self,
+        cluster: &'a CassandraCluster,
+        mut request: Request,
+    ) -> impl Stream<Item = Result<QueryRowsResult, CassandraError>> + 'a {
+        self.spec.bound_values().for_each(|value| request.values.push_raw(value));
+        futures::stream::try_unfold(Some((request, PagingState::start())), move |next| async move {
+            let Some((mut request, state)) = next else { return Ok(None) };
+            let (rows, next) = self.page(cluster, &mut request, &state).await?;
+            let next = match next {
+                PagingStateResponse::HasMorePages { state } => Some((request, state)),
+                PagingStateResponse::NoMorePages => None,
+            };
+            Ok(Some((rows, next)))
+        })
+    }
+
+    /// One page; after a failure that may pass, smaller ones, later, which the driver also asks other replicas for.
+    async fn page(
+        &self,
+        cluster: &CassandraCluster,
+        request: &mut Request,
+        state: &PagingState,
+    ) -> Result<(QueryRowsResult, PagingStateResponse), CassandraError> {
+        let what = self.spec.what();
+        let statement = &mut request.statement;
+        let mut backoff = FIRST_BACKOFF;
+        let mut attempt = 1;
+        loop {
+            let error = match cluster.session().execute_single_page(statement, &request.values, state.clone()).await {
+                Ok((result, next)) => {
+                    let rows = result.into_rows_result().map_err(|error| self.broken(error.to_string()))?;
+                    self.metrics.pages.add(1);
+                    self.metrics.bytes_read.add(rows.rows_bytes_size());
+                    return Ok((rows, next));
+                }
+                Err(error) => CassandraError::from_execution(&what, &error),
+            };
+            if attempt >= PAGE_ATTEMPTS || !error.is_transient() {
+                return Err(error);
+            }
+            tracing::debug!(%error, attempt, "a page is asked for again");
+            self.metrics.retries.add(1);
+            statement
+                .set_page_size((statement.get_page_size() / 2).max(LEAST_PAGE_ROWS.min(statement.get_page_size())));
+            tokio::time::sleep(backoff).await;
+            backoff *= 2;
+            attempt += 1;
+        }
+    }
+
+    /// Gathers the rows of pages into batches and gives them away, up to the scan's limit.
+    async fn give_rows(
+        &self,
+        pages: impl Stream<Item = Result<QueryRowsResult, CassandraError>>,
+        types: &[ColumnType<'static>],
+    ) -> Result<()> {
+        let mut pages = std::pin::pin!(pages);
+        let mut rows = Rows::new(self, types)?;
+        let mut left = self.spec.limit.unwrap_or(usize::MAX);
+        while let Some(page) = pages.next().await {
+            let page = page?;
+            {
+                let _timer = self.metrics.baseline.elapsed_compute().timer();
+                rows.add(self, &page, left)?;
+            }
+            let is_last = rows.count >= left;
+            if is_last || rows.count >= BATCH_ROWS || rows.bytes >= BATCH_BYTES {
+                left -= rows.count.min(left);
+                if !self.give(rows.take(self)?).await || is_last {
+                    return Ok(());
+                }
+            }
+        }
+        if rows.count > 0 {
+            self.give(rows.take(self)?).await;
+        }
+        Ok(())
+    }
+
+    /// Whether more is wanted.
+    async fn give(&self, batch: RecordBatch) -> bool {
+        self.metrics.baseline.record_output(batch.num_rows());
+        self.output.send(Ok(batch)).await.is_ok()
+    }
+
+    fn broken(&self, reason: String) -> CassandraError {
+        CassandraError::Refused { what: self.spec.what(), reason }
+    }
+}
+
+/// Rows on their way into a batch.
+struct Rows {
+    decoders: Vec<ColumnDecoder>,
+    count: usize,
+    bytes: usize,
+}
+
+impl Rows {
+    fn new(reader: &Reader, types: &[ColumnType<'static>]) -> Result<Self, CassandraError> {
+        let columns = reader.spec.columns.iter().zip(types).zip(reader.schema.fields());
+        let decoders = columns
+            .map(|((column, cql), field)| ColumnDecoder::new(&column.name(), cql, field.data_type(), BATCH_ROWS))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { decoders, count: 0, bytes: 0 })
+    }
+
+    /// Adds a page's rows, up to so many in all.
+    fn add(&mut self, reader: &Reader, page: &QueryRowsResult, most: usize) -> Result<(), CassandraError> {
+        let wanted = page.rows_num().min(most.saturating_sub(self.count));
+        self.bytes += page.rows_bytes_size();
+        if self.decoders.is_empty() {
+            self.count += wanted;
+            return Ok(());
+        }
+        let rows = page.rows::<ColumnIterator<'_, '_>>().map_err(|error| reader.broken(error.to_string()))?;
+        for row in rows.take(wanted) {
+            let mut cells = row.map_err(|error| reader.broken(error.to_string()))?;
+            for decoder in &mut self.decoders {
+                match cells.next() {
+                    Some(Ok(cell)) => decoder.append(cell.slice.map(|slice| slice.as_slice()))?,
+                    Some(Err(error)) => return Err(reader.broken(error.to_string())),
+                    None => return Err(reader.broken("a row with too few columns".to_owned())),
+                }
+            }
+            self.count += 1;
+        }
+        Ok(())
+    }
+
+    /// The batch so far; the next one starts.
+    fn take(&mut self, reader: &Reader) -> Result<RecordBatch, CassandraError> {
+        let columns = self.decoders.iter_mut().map(ColumnDecoder::finish).collect::<Result<Vec<_>, _>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(self.count));
+        (self.count, self.bytes) = (0, 0);
+        RecordBatch::try_new_with_options(reader.schema.clone(), columns, &options)
+            .map_err(|error| reader.broken(error.to_string()))
+    }
+}
