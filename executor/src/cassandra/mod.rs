@@ -31,8 +31,9 @@
 //! | tuple, user-defined type | `Struct` |
 //! | `vector<t, n>` | `FixedSizeList` |
 //!
-//! In reading order: [`options`], [`session`], [`error`], [`cluster`], [`catalog`], [`table`], [`pushdown`],
-//! [`split`], [`scan`], [`decode`], [`types`], [`declared`], [`insert`], [`encode`], [`ddl`].
+//! In reading order: [`options`], [`session`], [`error`], [`cluster`], [`tls`], [`throttle`], [`catalog`], [`table`],
+//! [`pushdown`], [`split`], [`scan`], [`decode`], [`types`], [`declared`], [`insert`], [`encode`], [`ddl`],
+//! [`statistics`], [`sample`].
 
 pub mod catalog;
 pub mod cluster;
@@ -44,10 +45,14 @@ pub mod error;
 pub mod insert;
 pub mod options;
 pub mod pushdown;
+pub mod sample;
 pub mod scan;
 pub mod session;
 pub mod split;
+pub mod statistics;
 pub mod table;
+pub mod throttle;
+pub mod tls;
 pub mod types;
 
 pub use catalog::CassandraCatalog;
@@ -57,4 +62,5 @@ pub use insert::CassandraInsertExec;
 pub use options::CassandraOptions;
 pub use scan::{CassandraScanExec, preferred_hosts};
 pub use session::CassandraSettings;
+pub use statistics::TableStatistics;
 pub use table::CassandraTable;

@@ -39,6 +39,7 @@ use super::error::CassandraError;
 use super::options::CassandraOptions;
 use super::pushdown::Restriction;
 use super::split::{TokenRange, decode_ranges};
+use super::statistics::TableStatistics;
 
 /// Batches between the reader and the operator above; more would only hold memory.
 const BATCHES_IN_FLIGHT: usize = 2;
@@ -74,8 +75,10 @@ pub struct ScanSpec {
     pub limit: Option<usize>,
     /// Bytes that the scan will read, as the nodes estimate.
     pub estimated_bytes: Option<u64>,
-    /// Rows that the scan will read, as the nodes estimate.
+    /// Rows that the scan will read, as the nodes or a sample estimate.
     pub estimated_rows: Option<u64>,
+    /// What a sample told of the columns that are read.
+    pub statistics: Option<TableStatistics>,
 }
 
 impl ScanSpec {
@@ -276,6 +279,9 @@ impl ExecutionPlan for CassandraScanExec {
         if let Some(bytes) = self.spec.estimated_bytes {
             statistics.total_byte_size = Precision::Inexact((bytes as usize).div_ceil(share));
         }
+        if let Some(sampled) = &self.spec.statistics {
+            sampled.add_to(&mut statistics, &self.schema);
+        }
         Ok(Arc::new(statistics))
     }
 
@@ -327,7 +333,8 @@ impl Reader {
         let cluster = CassandraCluster::shared(&self.spec.options).await?;
         let mut statement = cluster.prepare(&self.spec.cql(), &self.spec.what()).await?;
         let page_rows = self.spec.limit.and_then(|limit| i32::try_from(limit).ok()).unwrap_or(i32::MAX);
-        statement.set_page_size(self.spec.options.page_size_rows.min(page_rows).max(1));
+        let page_rows = cluster.throttle().page_rows(self.spec.options.page_size_rows.min(page_rows));
+        statement.set_page_size(page_rows.max(1));
         statement.set_consistency(self.spec.options.read_consistency());
         let types: Vec<ColumnType<'static>> = statement
             .get_current_result_set_col_specs()
@@ -342,18 +349,20 @@ impl Reader {
                 let keys: Vec<EncodedRow> = keys.iter().map(|key| EncodedRow::of_raw(key)).collect();
                 let reads = keys
                     .into_iter()
-                    .map(|values| self.read_pages(&cluster, statement.clone(), values, &types, &emitted));
+                    .map(|values| self.read_pages(&cluster, Vec::new(), statement.clone(), values, &types, &emitted));
                 futures::stream::iter(reads).buffer_unordered(KEYS_IN_FLIGHT).try_collect::<()>().await
             }
             None => {
                 let ranges = batches.iter().map(decode_ranges).collect::<Result<Vec<_>>>()?;
                 let reads = ranges.into_iter().flatten().map(|range| {
                     let mut statement = statement.clone();
-                    statement.set_load_balancing_policy(Some(Arc::new(ReplicasFirst::new(&range.replicas))));
+                    let policy = ReplicasFirst::new(&range.replicas);
+                    let replicas = policy.replicas.clone();
+                    statement.set_load_balancing_policy(Some(Arc::new(policy)));
                     let mut values = EncodedRow::default();
                     values.push_raw(&range.start.to_be_bytes());
                     values.push_raw(&range.end.to_be_bytes());
-                    self.read_pages(&cluster, statement, values, &types, &emitted)
+                    self.read_pages(&cluster, replicas, statement, values, &types, &emitted)
                 });
                 futures::stream::iter(reads)
                     .buffer_unordered(self.spec.options.ranges_in_flight)
@@ -367,19 +376,25 @@ impl Reader {
         }
     }
 
-    /// Reads one range or one key to its end.
+    /// Reads one range, whose replicas are known, or one key to its end.
     async fn read_pages(
         &self,
         cluster: &CassandraCluster,
+        mut replicas: Vec<IpAddr>,
         mut statement: PreparedStatement,
         mut values: EncodedRow,
         types: &[ColumnType<'static>],
         emitted: &AtomicUsize,
     ) -> Result<(), Stop> {
         self.spec.restrictions.iter().for_each(|restriction| values.push_raw(&restriction.value));
+        if replicas.is_empty() {
+            replicas = cluster.throttled_replicas(&statement, &values);
+        }
         let mut state = PagingState::start();
         loop {
+            let turn = cluster.throttle().begin(&replicas).await;
             let (rows, next) = self.page(cluster, &mut statement, &values, &state).await?;
+            let debt = turn.end(rows.rows_num());
             self.pages.add(1);
             self.bytes_read.add(rows.rows_bytes_size());
             if rows.rows_num() > 0 {
@@ -396,6 +411,7 @@ impl Reader {
                     return Err(Stop::Enough);
                 }
             }
+            cluster.throttle().pay(debt).await;
             match next {
                 PagingStateResponse::HasMorePages { state: next } => state = next,
                 PagingStateResponse::NoMorePages => return Ok(()),

@@ -107,10 +107,16 @@ impl TableProvider for CassandraTable {
             None => self.schema.clone(),
         };
         let size = self.cluster.table_size(&self.keyspace, &self.name).await;
+        let sampled = self.cluster.statistics(&self.keyspace, &self.name);
         let (mut estimated_bytes, mut estimated_rows) = match &pushed.keys {
             Some(keys) => {
                 let bytes = keys.len() as u64 * BYTES_PER_KEY;
-                (Some(bytes), Some(keys.len() as u64 * if self.metadata.clustering_key.is_empty() { 1 } else { 100 }))
+                let rows_per_key = match &sampled {
+                    _ if self.metadata.clustering_key.is_empty() => 1,
+                    Some(sampled) => sampled.rows_per_partition(),
+                    None => 100,
+                };
+                (Some(bytes), Some((keys.len() as u64).saturating_mul(rows_per_key)))
             }
             None => {
                 let rows = size.map(|size| {
@@ -120,7 +126,9 @@ impl TableProvider for CassandraTable {
                         size.bytes / BYTES_PER_ROW
                     }
                 });
-                (size.map(|size| size.bytes), rows)
+                let sampled = sampled.as_ref().map(|sampled| (sampled.bytes(), sampled.rows_now(size)));
+                let bytes = size.map(|size| size.bytes).or(sampled.map(|(bytes, _)| bytes));
+                (bytes, sampled.map(|(_, rows)| rows).or(rows))
             }
         };
         if let Some(limit) = limit {
@@ -140,6 +148,8 @@ impl TableProvider for CassandraTable {
             limit,
             estimated_bytes,
             estimated_rows,
+            statistics: sampled
+                .map(|all| all.of_columns(&schema.fields().iter().map(|f| f.name().clone()).collect::<Vec<_>>())),
         };
         let partitions = self.partitions(&spec, state.config().target_partitions()).await;
         let batches = partitions.iter().map(|p| Ok(vec![encode_ranges(p)?])).collect::<Result<Vec<_>>>()?;
