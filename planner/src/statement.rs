@@ -112,6 +112,8 @@ pub enum StatementKind {
     DiscardAll,
     /// `DEALLOCATE name`.
     Deallocate(String),
+    /// `ANALYZE [VERBOSE] [table [(columns)] [WITH (rows = n)]]`.
+    Analyze { table: Option<Vec<String>>, columns: Vec<String>, options: BTreeMap<String, String> },
 }
 
 /// A listing.
@@ -509,12 +511,33 @@ fn own_statement(sql: &str, cursor: &mut Cursor<'_>) -> Result<Option<Own>, Pars
                 Some((StatementKind::Deallocate(name), "DEALLOCATE"))
             }
         }
+        "ANALYZE" | "ANALYSE" => analyze(cursor)?,
         _ => None,
     };
     if own.is_none() {
         cursor.at = start;
     }
     Ok(own)
+}
+
+fn analyze(cursor: &mut Cursor<'_>) -> Result<Option<Own>, ParseError> {
+    cursor.next();
+    cursor.accept("VERBOSE");
+    let (mut table, mut columns, mut with) = (None, Vec::new(), BTreeMap::new());
+    if cursor.peek().is_some() {
+        table = Some(cursor.expect_dotted("the name of a table")?);
+        if cursor.accept_token(&Token::LParen) {
+            columns.push(cursor.expect_name("the name of a column")?);
+            while cursor.accept_token(&Token::Comma) {
+                columns.push(cursor.expect_name("the name of a column")?);
+            }
+            cursor.expect_token(&Token::RParen)?;
+        }
+        if cursor.accept("WITH") {
+            with = options(cursor)?;
+        }
+    }
+    Ok(Some((StatementKind::Analyze { table, columns, options: with }, "ANALYZE")))
 }
 
 fn explain(sql: &str, cursor: &mut Cursor<'_>) -> Result<Option<Own>, ParseError> {
@@ -796,6 +819,19 @@ mod tests {
         }
         let StatementKind::Explain { format, .. } = only("EXPLAIN (FORMAT JSON) SELECT 1").kind else { panic!() };
         assert_eq!(format, ExplainFormat::Json);
+    }
+
+    #[test]
+    fn a_table_is_analyzed_with_its_columns_or_whole() {
+        let StatementKind::Analyze { table, columns, options } =
+            only("ANALYZE VERBOSE cass.\"Shop\".orders (id, \"Key\") WITH (rows = 500)").kind
+        else {
+            panic!("not read")
+        };
+        assert_eq!(table.expect("has a name"), ["cass", "Shop", "orders"]);
+        assert_eq!((columns, options["rows"].as_str()), (vec!["id".to_owned(), "Key".to_owned()], "500"));
+        let StatementKind::Analyze { table: None, .. } = only("analyze").kind else { panic!("not read") };
+        assert!(parse("ANALYZE a, b").is_err() && parse("ANALYZE a ()").is_err());
     }
 
     #[test]

@@ -8,6 +8,8 @@
 #   cluster.sh stop-node I     stop node I in good order
 #   cluster.sh kill-node I     kill node I, as a crash would
 #   cluster.sh start-node I    start node I again
+#   cluster.sh pause-node I    stop node I's process where it is: it holds its connections and answers nothing
+#   cluster.sh resume-node I   let it go on
 #   cluster.sh nodetool I ...  Cassandra's nodetool against node I
 #
 # Needs a JDK or JRE 17 and Maven, which copies Cassandra's jars from its repository once. No root, no container.
@@ -16,6 +18,10 @@
 #   SLUICE_CASSANDRA_DIR     the folder of this cluster's data, logs and process ids (default: <cache>/cassandra/cluster)
 #   SLUICE_CASSANDRA_SUBNET  first three parts of the nodes' addresses (default 127.0.0), so that several clusters can run
 #   SLUICE_CASSANDRA_HEAP    heap of each node (default 512M)
+#   SLUICE_CASSANDRA_TLS     1: clients must use TLS; client: and show a certificate. The files are in tls/ of the
+#                            cluster's folder: ca.pem, client.pem, client.key, and other-ca.pem, which signed nothing
+#   SLUICE_CASSANDRA_AUTH    1: clients must log in; cassandra, with the password cassandra, may do everything
+#   SLUICE_CASSANDRA_YAML    lines that are added to every cassandra.yaml
 set -euo pipefail
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -24,6 +30,11 @@ CACHE_DIR=${SLUICE_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/sluice}/cassandra
 CLUSTER_DIR=${SLUICE_CASSANDRA_DIR:-$CACHE_DIR/cluster}
 SUBNET=${SLUICE_CASSANDRA_SUBNET:-127.0.0}
 HEAP=${SLUICE_CASSANDRA_HEAP:-512M}
+TLS=${SLUICE_CASSANDRA_TLS:-}
+AUTH=${SLUICE_CASSANDRA_AUTH:-}
+YAML=${SLUICE_CASSANDRA_YAML:-}
+# Of key stores that only tests read.
+STORE_PASSWORD=cassandra
 JARS_DIR=$CACHE_DIR/jars-$VERSION
 CQL_PORT=9042
 # A cold start takes about 10 s on an idle machine; a machine that compiles at the same time takes many times that.
@@ -54,6 +65,15 @@ known_nodes() {
 }
 
 tcp_open() { (exec 3<>"/dev/tcp/$1/$2") 2>/dev/null; }
+
+# Whether node $1 takes clients. With TLS its certificate has to do, because this script speaks no more of it.
+node_answers() {
+  if [ -n "$TLS" ]; then
+    timeout 5 openssl s_client -connect "$(address "$1"):$CQL_PORT" </dev/null 2>/dev/null | grep -q 'BEGIN CERTIFICATE'
+  else
+    cql_answers "$(address "$1")"
+  fi
+}
 
 # Sends OPTIONS of the native protocol v4 and wants SUPPORTED back: the node speaks CQL, not only TCP.
 cql_answers() {
@@ -115,11 +135,68 @@ fetch_jars() {
   say "  all $(find "$JARS_DIR" -name '*.jar' | wc -l | tr -d ' ') jars are here"
 }
 
+# A key and a certificate $1.key and $1.pem with subject $2 and extensions $3, signed by the authority ca.
+make_certificate() {
+  openssl req -newkey rsa:2048 -nodes -subj "/CN=$2" -keyout "$1.key" -out "$1.csr" 2>/dev/null
+  openssl x509 -req -in "$1.csr" -days 365 -CA ca.pem -CAkey ca.key -CAcreateserial -extfile <(printf '%s\n' "$3") \
+    -out "$1.pem" 2>/dev/null
+  rm "$1.csr"
+}
+
+# The authorities, the client's certificate, and the store of whom the nodes trust.
+make_tls_files() {
+  local dir=$CLUSTER_DIR/tls authority
+  [ -f "$dir/.complete" ] && return
+  command -v openssl >/dev/null || fail "openssl is not installed; it makes certificates" "Debian: apt-get install openssl"
+  mkdir -p "$dir"
+  (
+    cd "$dir"
+    for authority in ca other-ca; do
+      openssl req -x509 -newkey rsa:2048 -nodes -days 365 -subj "/CN=sluice test $authority" \
+        -keyout "$authority.key" -out "$authority.pem" 2>/dev/null
+    done
+    make_certificate client client extendedKeyUsage=clientAuth
+    rm -f truststore.p12
+    "$(dirname "$(find_java)")/keytool" -importcert -noprompt -alias ca -file ca.pem -keystore truststore.p12 \
+      -storetype PKCS12 -storepass "$STORE_PASSWORD" 2>/dev/null
+  )
+  touch "$dir/.complete"
+}
+
+# Node $1's certificate is for its address.
+tls_config() {
+  local dir=$CLUSTER_DIR/tls
+  make_tls_files
+  (
+    cd "$dir"
+    [ -f "node$1.p12" ] || {
+      make_certificate "node$1" "node$1" "subjectAltName=IP:$(address "$1")"
+      openssl pkcs12 -export -name node -inkey "node$1.key" -in "node$1.pem" -out "node$1.p12" \
+        -passout "pass:$STORE_PASSWORD"
+    }
+  )
+  cat <<END
+
+client_encryption_options:
+  enabled: true
+  optional: false
+  require_client_auth: $([ "$TLS" = client ] && echo true || echo false)
+  store_type: PKCS12
+  keystore: $dir/node$1.p12
+  keystore_password: $STORE_PASSWORD
+  truststore: $dir/truststore.p12
+  truststore_password: $STORE_PASSWORD
+END
+}
+
 write_config() {
-  local dir; dir=$(node_dir "$1")
+  local dir authenticator=AllowAllAuthenticator; dir=$(node_dir "$1")
+  [ -z "$AUTH" ] || authenticator=PasswordAuthenticator
   mkdir -p "$dir/conf" "$dir/logs"
   sed -e "s|@ADDRESS@|$(address "$1")|g" -e "s|@SEED@|$(address 1)|g" -e "s|@NODE_DIR@|$dir|g" \
-    "$HERE/conf/cassandra.yaml.template" >"$dir/conf/cassandra.yaml"
+    -e "s|@AUTHENTICATOR@|$authenticator|g" "$HERE/conf/cassandra.yaml.template" >"$dir/conf/cassandra.yaml"
+  [ -z "$TLS" ] || tls_config "$1" >>"$dir/conf/cassandra.yaml"
+  [ -z "$YAML" ] || printf '\n%s\n' "$YAML" >>"$dir/conf/cassandra.yaml"
   cp "$HERE/conf/cassandra-rackdc.properties" "$HERE/conf/logback.xml" "$dir/conf/"
 }
 
@@ -151,7 +228,7 @@ launch() {
 
 wait_for_cql() {
   local waited_s=0 dir; dir=$(node_dir "$1")
-  until cql_answers "$(address "$1")"; do
+  until node_answers "$1"; do
     if ! node_pid "$1" >/dev/null; then
       tail -n 15 "$dir/logs/stdout.log" >&2 || true
       fail "node $1 ended while it started" "its logs: $dir/logs"
@@ -167,7 +244,7 @@ start_node() {
   mkdir -p "$(node_dir "$1")"
   local started_s=$SECONDS
   if node_pid "$1" >/dev/null; then
-    if cql_answers "$(address "$1")"; then
+    if node_answers "$1"; then
       say "node $1 is up already on $(address "$1"):$CQL_PORT"
       return
     fi
@@ -182,6 +259,8 @@ start_node() {
 # Every running node must know all the others before a client is told that the cluster is up.
 wait_for_ring() {
   local node waited_s=0
+  # Nobody may ask whom a node knows without logging in.
+  [ -z "$TLS$AUTH" ] || return 0
   for node in $(seq 1 "$1"); do
     until [ "$(peer_count "$(address "$node")" || echo 0)" -ge $(($1 - 1)) ]; do
       [ "$waited_s" -lt 60 ] || fail "node $node does not know the $(($1 - 1)) others after 60 s" "its logs: $(node_dir "$node")/logs"
@@ -214,7 +293,7 @@ status() {
   [ -n "$nodes" ] || { echo "no cluster in $CLUSTER_DIR"; return 1; }
   for node in $nodes; do
     if ! pid=$(node_pid "$node"); then state=down pid=-
-    elif cql_answers "$(address "$node")"; then state=up
+    elif node_answers "$node"; then state=up
     else state=starting; fi
     printf 'node %s  %s:%s  %-8s  process %s  %s\n' "$node" "$(address "$node")" "$CQL_PORT" "$state" "$pid" "$(node_dir "$node")"
   done
@@ -252,11 +331,14 @@ main() {
       lock
       for node in $(known_nodes | sort -rn); do end_node "$node" KILL; done
       for node in $(known_nodes); do rm -rf "$(node_dir "$node")"; done
+      rm -rf "$CLUSTER_DIR/tls"
       say "data deleted from $CLUSTER_DIR"
       ;;
     status) status ;;
     stop-node) node=$(node_argument "${1:-}"); lock; end_node "$node" TERM ;;
     kill-node) node=$(node_argument "${1:-}"); lock; end_node "$node" KILL ;;
+    pause-node) node=$(node_argument "${1:-}"); kill -STOP "$(node_pid "$node")" ;;
+    resume-node) node=$(node_argument "${1:-}"); kill -CONT "$(node_pid "$node")" ;;
     start-node) node=$(node_argument "${1:-}"); lock; start_node "$node" ;;
     nodetool)
       node=$(node_argument "${1:-}"); shift

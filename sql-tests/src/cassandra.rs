@@ -12,12 +12,25 @@ pub const CONTACT_POINTS_VARIABLE: &str = "SLUICE_CASSANDRA";
 /// Nodes of a cluster that is started here: enough for a replication factor of three.
 pub const NODE_COUNT: usize = 3;
 
+/// First three parts of the addresses of the tests' nodes, unless `SLUICE_CASSANDRA_SUBNET` names others.
+const SUBNET: &str = "127.0.1";
+
 /// A running cluster.
 #[derive(Debug)]
 pub struct Cassandra {
     contact_points: String,
-    /// Folder of the nodes that were started here; `None` if the cluster belongs to somebody else.
-    own_dir: Option<PathBuf>,
+    /// The nodes that were started here; `None` if the cluster belongs to somebody else.
+    own: Option<OwnNodes>,
+}
+
+/// Nodes that were started here.
+#[derive(Debug)]
+struct OwnNodes {
+    dir: PathBuf,
+    subnet: String,
+    count: usize,
+    /// Variables of `cluster.sh` that make the nodes special.
+    variables: Vec<(String, String)>,
 }
 
 impl Cassandra {
@@ -28,11 +41,22 @@ impl Cassandra {
         if let Ok(contact_points) = std::env::var(CONTACT_POINTS_VARIABLE) {
             return Ok(Self { contact_points, own_dir: None });
         }
-        let dir = crate::cache_dir()?.join("cassandra/test-cluster");
-        let cluster = Self { contact_points: contact_points(SUBNET), own_dir: Some(dir) };
+        let subnet = std::env::var("SLUICE_CASSANDRA_SUBNET").unwrap_or_else(|_| SUBNET.to_owned());
+        Self::start_own("test-cluster", &subnet, NODE_COUNT, &[])
+    }
+
+    /// Starts nodes that are like no other: `variables` of `cluster.sh` say how. They stop when this is dropped.
+    pub fn start_own(name: &str, subnet: &str, count: usize, variables: &[(&str, &str)]) -> Result<Self> {
+        let own = OwnNodes {
+            dir: crate::cache_dir()?.join("cassandra").join(name),
+            subnet: subnet.to_owned(),
+            count,
+            variables: variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        };
+        let cluster = Self { contact_points: contact_points(subnet, count), own: Some(own) };
         // Left-overs of a run that was killed would make the first statements fail.
         cluster.script(&["clean"])?;
-        cluster.script(&["up", &NODE_COUNT.to_string()])?;
+        cluster.script(&["up", &count.to_string()])?;
         Ok(cluster)
     }
 
@@ -43,7 +67,13 @@ impl Cassandra {
 
     /// Whether nodes may be stopped and killed.
     pub fn is_ours(&self) -> bool {
-        self.own_dir.is_some()
+        self.own.is_some()
+    }
+
+    /// A file that `cluster.sh` made for clients of these nodes, such as `ca.pem`.
+    pub fn tls_file(&self, name: &str) -> Result<String> {
+        let own = self.own.as_ref().context("the nodes are not ours")?;
+        Ok(own.dir.join("tls").join(name).display().to_string())
     }
 
     /// Stops node `number` (from 1) in good order.
@@ -61,19 +91,31 @@ impl Cassandra {
         self.script(&["start-node", &number.to_string()])
     }
 
+    /// Lets node `number` (from 1) hang: it holds its connections and answers nothing.
+    pub fn pause_node(&self, number: usize) -> Result<()> {
+        self.script(&["pause-node", &number.to_string()])
+    }
+
+    /// Lets node `number` (from 1) go on.
+    pub fn resume_node(&self, number: usize) -> Result<()> {
+        self.script(&["resume-node", &number.to_string()])
+    }
+
     /// Starts all nodes that are not up.
     pub fn start_all(&self) -> Result<()> {
-        self.script(&["up", &NODE_COUNT.to_string()])
+        let count = self.own.as_ref().map_or(NODE_COUNT, |own| own.count);
+        self.script(&["up", &count.to_string()])
     }
 
     fn script(&self, arguments: &[&str]) -> Result<()> {
-        let Some(dir) = &self.own_dir else { bail!("the cluster at {} is not ours to change", self.contact_points) };
+        let Some(own) = &self.own else { bail!("the cluster at {} is not ours to change", self.contact_points) };
         let script = crate::crate_dir().join("cassandra/cluster.sh");
         let status = Command::new("bash")
             .arg(&script)
             .args(arguments)
-            .env("SLUICE_CASSANDRA_DIR", dir)
-            .env("SLUICE_CASSANDRA_SUBNET", SUBNET)
+            .env("SLUICE_CASSANDRA_DIR", &own.dir)
+            .env("SLUICE_CASSANDRA_SUBNET", &own.subnet)
+            .envs(own.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .status()
             .with_context(|| format!("running {}", script.display()))?;
@@ -100,16 +142,13 @@ impl Cassandra {
     }
 }
 
-/// First three parts of the addresses of the tests' nodes.
-const SUBNET: &str = "127.0.1";
-
-fn contact_points(subnet: &str) -> String {
-    (1..=NODE_COUNT).map(|node| format!("{subnet}.{node}:9042")).collect::<Vec<_>>().join(",")
+fn contact_points(subnet: &str, count: usize) -> String {
+    (1..=count).map(|node| format!("{subnet}.{node}:9042")).collect::<Vec<_>>().join(",")
 }
 
 impl Drop for Cassandra {
     fn drop(&mut self) {
-        if self.own_dir.is_some()
+        if self.own.is_some()
             && let Err(error) = self.script(&["clean"])
         {
             eprintln!("the tests' Cassandra was left running: {error:#}");

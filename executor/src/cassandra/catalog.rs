@@ -10,6 +10,7 @@ use datafusion::error::Result;
 use super::cluster::CassandraCluster;
 use super::error::CassandraError;
 use super::options::CassandraOptions;
+use super::statistics::TableStatistics;
 use super::table::CassandraTable;
 
 /// After a failed connection, lists of names stay empty for so long before the next try.
@@ -27,11 +28,23 @@ struct Link {
     options: CassandraOptions,
     cluster: tokio::sync::OnceCell<Arc<CassandraCluster>>,
     failed_at: Mutex<Option<Instant>>,
+    /// What was known of tables before, for the cluster to be told when it is connected.
+    kept: Mutex<Vec<KeptStatistics>>,
 }
+
+/// Keyspace, table, and what a sample told of it.
+type KeptStatistics = (String, String, Arc<TableStatistics>);
 
 impl Link {
     async fn cluster(&self) -> Result<Arc<CassandraCluster>, CassandraError> {
-        self.cluster.get_or_try_init(|| CassandraCluster::shared(&self.options)).await.cloned()
+        let connect = || async {
+            let cluster = CassandraCluster::shared(&self.options).await?;
+            for (keyspace, table, statistics) in self.kept.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+                cluster.set_statistics(&keyspace, &table, Some(statistics));
+            }
+            Ok(cluster)
+        };
+        self.cluster.get_or_try_init(connect).await.cloned()
     }
 
     /// The cluster for callers that cannot wait asynchronously; `None` if it cannot be reached.
@@ -64,7 +77,14 @@ impl Link {
 impl CassandraCatalog {
     /// A catalog that will connect with these options.
     pub fn new(options: CassandraOptions) -> Self {
-        Self { link: Arc::new(Link { options, cluster: Default::default(), failed_at: Mutex::default() }) }
+        let link = Link { options, cluster: Default::default(), failed_at: Mutex::default(), kept: Mutex::default() };
+        Self { link: Arc::new(link) }
+    }
+
+    /// Takes what samples told of tables before, in an earlier process. Call it before the first connection.
+    pub fn keep_statistics(&self, keyspace: &str, table: &str, statistics: Arc<TableStatistics>) {
+        let mut kept = self.link.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.push((keyspace.to_owned(), table.to_owned(), statistics));
     }
 
     /// The connection, made now if there is none.

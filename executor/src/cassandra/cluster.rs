@@ -1,25 +1,44 @@
 //! A connection to a cluster, shared by all that use the same options.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use scylla::client::execution_profile::ExecutionProfile;
+use scylla::client::Compression;
+use scylla::client::execution_profile::{ExecutionProfile, ExecutionProfileHandle};
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::cluster::ClusterState;
 use scylla::cluster::metadata::Table;
 use scylla::policies::load_balancing::{DefaultPolicy, NodeIdentifier, SingleTargetLoadBalancingPolicy};
+use scylla::policies::speculative_execution::SimpleSpeculativeExecutionPolicy;
+use scylla::serialize::row::SerializeRow;
 use scylla::statement::Statement;
 use scylla::statement::prepared::PreparedStatement;
 use tokio::sync::OnceCell;
 
 use super::details::{self, DetailsCache, TableDetails};
 use super::error::CassandraError;
-use super::options::CassandraOptions;
+use super::options::{CassandraOptions, FrameCompression};
+use super::statistics::TableStatistics;
+use super::throttle::Throttle;
+use super::tls;
 
 /// How long a first connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long all first connections may take together: that to a contact point that hangs, that to the next one, and
+/// those to all nodes, of which one hangs.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(15);
+/// How often an idle connection is tried.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// A node that does not answer for so long is taken for gone, and what it was asked is asked elsewhere. The driver
+/// prepares a statement on all nodes, and waits for those that hang until their connections are given up.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a node may take to tell a table's size: planning waits for it.
+const SIZE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Other nodes that a slow read is sent to.
+const MOST_SPECULATIVE_READS: usize = 2;
 /// How long a change of the schema may take: it goes through all nodes, one change after another.
 const DDL_TIMEOUT: Duration = Duration::from_secs(120);
 /// Prepared statements kept; when there are more, all are forgotten and prepared again as needed.
@@ -40,6 +59,10 @@ pub struct CassandraCluster {
     sizes: Mutex<ByTable<Option<TableSize>>>,
     details: DetailsCache,
     asked_for_tables: tokio::sync::Mutex<Option<Instant>>,
+    /// How reads are executed, which may ask twice; a write is sent once.
+    read_profile: ExecutionProfileHandle,
+    throttle: Throttle,
+    statistics: Mutex<HashMap<(String, String), Arc<TableStatistics>>>,
 }
 
 /// What the nodes estimate of a table, all replicas together.
@@ -84,26 +107,42 @@ impl CassandraCluster {
             .request_timeout(Some(Duration::from_millis(options.request_timeout_ms)))
             .load_balancing_policy(balancing.build())
             .build();
+        let speculative = options.speculative_read_ms.map(|after_ms| SimpleSpeculativeExecutionPolicy {
+            max_retry_count: MOST_SPECULATIVE_READS,
+            retry_interval: Duration::from_millis(after_ms),
+        });
+        let read_profile =
+            profile.to_builder().speculative_execution_policy(speculative.map(|policy| Arc::new(policy) as _)).build();
         let mut builder = SessionBuilder::new()
             .known_nodes(&options.contact_points)
             .default_execution_profile_handle(profile.into_handle())
-            .connection_timeout(CONNECT_TIMEOUT);
+            .connection_timeout(CONNECT_TIMEOUT)
+            .keepalive_interval(KEEPALIVE_INTERVAL)
+            .keepalive_timeout(KEEPALIVE_TIMEOUT)
+            .compression(match options.compression {
+                FrameCompression::None => None,
+                FrameCompression::Lz4 => Some(Compression::Lz4),
+            })
+            .tls_context(tls::client_config(&options)?);
         if let (Some(user), Some(password)) = (&options.username, &options.password) {
             builder = builder.user(user, password);
         }
         let contact_points = options.contact_points_text();
         let connecting = builder.build();
         // The driver goes on trying for longer than a user waits for a first answer.
-        let session = match tokio::time::timeout(2 * CONNECT_TIMEOUT, connecting).await {
+        let session = match tokio::time::timeout(SESSION_TIMEOUT, connecting).await {
             Ok(Ok(session)) => session,
             Ok(Err(error)) => return Err(CassandraError::from_session(contact_points, &error)),
             Err(_) => {
-                let reason = format!("no answer within {} s", (2 * CONNECT_TIMEOUT).as_secs());
+                let reason = format!("no answer within {} s", SESSION_TIMEOUT.as_secs());
                 return Err(CassandraError::Connect { contact_points, reason });
             }
         };
         check_local_dc(&options, &session.get_cluster_state())?;
         Ok(Self {
+            throttle: Throttle::new(&options),
+            read_profile: read_profile.into_handle(),
+            statistics: Mutex::default(),
             options,
             session,
             prepared: Mutex::default(),
@@ -116,6 +155,38 @@ impl CassandraCluster {
     /// The driver's session.
     pub fn session(&self) -> &Session {
         &self.session
+    }
+
+    /// The limits of reads, which all scans of this process share.
+    pub fn throttle(&self) -> &Throttle {
+        &self.throttle
+    }
+
+    /// The nodes that hold the partition of these values; none if there is no limit for which they matter.
+    pub fn throttled_replicas(&self, statement: &PreparedStatement, values: &impl SerializeRow) -> Vec<IpAddr> {
+        if !self.throttle.is_on() {
+            return Vec::new();
+        }
+        let token = statement.calculate_token(values).ok().flatten();
+        let Some((token, spec)) = token.zip(statement.get_table_spec()) else { return Vec::new() };
+        let nodes = self.state().get_token_endpoints(spec.ks_name(), spec.table_name(), token);
+        nodes.into_iter().map(|(node, _)| node.address.ip()).collect()
+    }
+
+    /// What a sample told of a table; `None` if there was none.
+    pub fn statistics(&self, keyspace: &str, table: &str) -> Option<Arc<TableStatistics>> {
+        let key = (keyspace.to_owned(), table.to_owned());
+        self.statistics.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned()
+    }
+
+    /// Keeps what a sample told of a table, for the plans that follow; `None` forgets it.
+    pub fn set_statistics(&self, keyspace: &str, table: &str, statistics: Option<Arc<TableStatistics>>) {
+        let key = (keyspace.to_owned(), table.to_owned());
+        let mut all = self.statistics.lock().unwrap_or_else(PoisonError::into_inner);
+        match statistics {
+            Some(statistics) => all.insert(key, statistics),
+            None => all.remove(&key),
+        };
     }
 
     /// What the connection was made with.
@@ -167,8 +238,17 @@ impl CassandraCluster {
         if let Some(found) = self.prepared.lock().unwrap_or_else(PoisonError::into_inner).get(cql) {
             return Ok(found.clone());
         }
-        let mut prepared =
-            self.session.prepare(cql).await.map_err(|error| CassandraError::from_prepare(what, &error))?;
+        let patience = Duration::from_millis(self.options.request_timeout_ms).max(2 * KEEPALIVE_TIMEOUT);
+        let mut prepared = match tokio::time::timeout(patience, self.session.prepare(cql)).await {
+            Ok(prepared) => prepared.map_err(|error| CassandraError::from_prepare(what, &error))?,
+            Err(_) => {
+                let reason = format!("the statement was not prepared within {} s", patience.as_secs());
+                return Err(CassandraError::Timeout { what: what.to_owned(), reason });
+            }
+        };
+        if cql.starts_with("SELECT") {
+            prepared.set_execution_profile_handle(Some(self.read_profile.clone()));
+        }
         // Reads and keyed writes with a fixed timestamp give the same when they are repeated.
         prepared.set_is_idempotent(true);
         let mut all = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
@@ -228,6 +308,7 @@ impl CassandraCluster {
             );
             statement.set_load_balancing_policy(Some(SingleTargetLoadBalancingPolicy::new(NodeIdentifier::Node(node.clone()), None)));
             statement.set_is_idempotent(true);
+            statement.set_request_timeout(Some(SIZE_TIMEOUT));
             async move { self.session.query_unpaged(statement, (keyspace, table)).await.ok()?.into_rows_result().ok() }
         });
         let mut total: Option<TableSize> = None;

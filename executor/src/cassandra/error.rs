@@ -1,10 +1,16 @@
 //! What can go wrong with Cassandra, by what a user can do about it.
 
 use datafusion::error::DataFusionError;
-use scylla::errors::{DbError, ExecutionError, NewSessionError, PrepareError, RequestAttemptError};
+use scylla::errors::{
+    ConnectionError, ConnectionPoolError, ConnectionSetupRequestErrorKind, DbError, ExecutionError, MetadataError,
+    NewSessionError, PrepareError, RequestAttemptError,
+};
+
+use super::tls;
 
 /// Starts the words of every connection failure; a task's error is recognised by it.
 const CANNOT_CONNECT: &str = "cannot connect to Cassandra";
+const NOT_LET_IN: &str = "Cassandra did not let the catalog's user in";
 const TIMED_OUT: &str = "Cassandra timed out";
 const NOT_ENOUGH: &str = "not enough Cassandra replicas";
 const REFUSED: &str = "Cassandra refused";
@@ -12,6 +18,8 @@ const NULL_KEY: &str = "null in primary key column";
 const BAD_VALUE: &str = "a value cannot be written to Cassandra's column";
 const UNDECODABLE: &str = "holds bytes that are no";
 const ACKNOWLEDGED: &str = "rows of this task were acknowledged";
+/// How a node calls a read that met too many deleted cells.
+const TOMBSTONES: &str = "TOMBSTONES";
 const SAFE_TO_REPEAT: &str = "running the statement again is safe: the same rows are written over themselves";
 
 /// One variant for each thing that a user can act on.
@@ -26,6 +34,9 @@ pub enum CassandraError {
     /// No node answered, or none let us in.
     #[error("{CANNOT_CONNECT} at {contact_points}: {reason}")]
     Connect { contact_points: String, reason: String },
+    /// The cluster wants to know who connects, and does not know this one.
+    #[error("{NOT_LET_IN} at {contact_points}: {reason}")]
+    Login { contact_points: String, reason: String },
     /// Nodes took too long, after all retries.
     #[error("{TIMED_OUT} {what}: {reason}")]
     Timeout { what: String, reason: String },
@@ -68,6 +79,7 @@ impl CassandraError {
         match self {
             Self::UnknownOption { .. } | Self::BadOption { .. } => "22023",
             Self::Connect { .. } => "08001",
+            Self::Login { .. } => "28P01",
             Self::Timeout { .. } => "57014",
             Self::Unavailable { .. } => "53000",
             Self::Refused { .. } | Self::Ddl(_) => "42000",
@@ -84,6 +96,7 @@ impl CassandraError {
         [
             (NULL_KEY, "23502"),
             (CANNOT_CONNECT, "08001"),
+            (NOT_LET_IN, "28P01"),
             (TIMED_OUT, "57014"),
             (NOT_ENOUGH, "53000"),
             (REFUSED, "42000"),
@@ -105,6 +118,15 @@ impl CassandraError {
         match self {
             Self::UnknownOption { suggestion: Some(name), .. } => Some(format!("did you mean \"{name}\"?")),
             Self::Connect { reason, .. } if reason.starts_with("local_dc") => None,
+            Self::Connect { reason, .. } if reason.contains("cannot be used") => {
+                Some("the file must be there for the coordinator and for every executor".to_owned())
+            }
+            Self::Connect { reason, .. } if tls::hint(reason).is_some() => tls::hint(reason).map(str::to_owned),
+            Self::Login { .. } => Some("check the catalog's options username and password".to_owned()),
+            Self::Timeout { reason, .. } if reason.contains(TOMBSTONES) => Some(
+                "too many deleted rows lie in a row: compact the table, or raise the nodes' tombstone_failure_threshold"
+                    .to_owned(),
+            ),
             Self::Connect { .. } => Some("are the nodes up, and is the port the one for CQL (9042)?".to_owned()),
             Self::Timeout { .. } => {
                 Some("the nodes may be overloaded; a longer request_timeout_ms may help".to_owned())
@@ -121,6 +143,21 @@ impl CassandraError {
     }
 
     pub(super) fn from_session(contact_points: String, error: &NewSessionError) -> Self {
+        if let NewSessionError::MetadataError(MetadataError::ConnectionPoolError(ConnectionPoolError::Broken {
+            last_connection_error: ConnectionError::ConnectionSetupRequestError(setup),
+        })) = error
+        {
+            match &setup.error {
+                ConnectionSetupRequestErrorKind::DbError(DbError::AuthenticationError, words) => {
+                    return Self::Login { contact_points, reason: words.clone() };
+                }
+                ConnectionSetupRequestErrorKind::MissingAuthentication => {
+                    let reason = "it asks for a user and a password, and the catalog has none".to_owned();
+                    return Self::Login { contact_points, reason };
+                }
+                _ => {}
+            }
+        }
         Self::Connect { contact_points, reason: shortest(error) }
     }
 

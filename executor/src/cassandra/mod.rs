@@ -31,10 +31,11 @@
 //! | tuple, user-defined type | `Struct` |
 //! | `vector<t, n>` | `FixedSizeList` |
 //!
-//! In reading order: [`options`], [`session`], [`error`], [`cluster`], [`details`], [`catalog`], [`table`], [`columns`],
+//! In reading order: [`options`], [`session`], [`error`], [`cluster`], [`tls`], [`throttle`],
+//! [`details`], [`catalog`], [`table`], [`columns`],
 //! [`functions`], [`pushdown`], [`split`], [`spec`], [`scan`], [`reader`], [`replicas`], [`decode`], [`types`], [`declared`],
 //! [`probe`], [`direct_join`], [`nearest`], [`partition_limit`], [`extremes`],
-//! [`insert`], [`encode`], [`ddl`].
+//! [`insert`], [`encode`], [`ddl`], [`statistics`], [`sample`].
 
 pub mod catalog;
 pub mod cluster;
@@ -56,11 +57,15 @@ pub mod probe;
 pub mod pushdown;
 pub mod reader;
 pub mod replicas;
+pub mod sample;
 pub mod scan;
 pub mod session;
 pub mod spec;
 pub mod split;
+pub mod statistics;
 pub mod table;
+pub mod throttle;
+pub mod tls;
 pub mod types;
 
 use std::sync::Arc;
@@ -76,6 +81,7 @@ pub use insert::CassandraInsertExec;
 pub use options::CassandraOptions;
 pub use scan::{CassandraScanExec, preferred_hosts};
 pub use session::CassandraSettings;
+pub use statistics::TableStatistics;
 pub use table::CassandraTable;
 
 /// What a session needs for everything that this module can do beyond reading and writing tables: its settings, its

@@ -35,6 +35,36 @@ pub struct CassandraOptions {
     pub username: Option<String>,
     /// The password that goes with it.
     pub password: Option<String>,
+    /// Requests a second that this process sends to one node to read; `None` is no limit.
+    pub reads_per_second: Option<u32>,
+    /// Rows a second that this process reads from one node; `None` is no limit.
+    pub rows_per_second: Option<u32>,
+    /// Requests that this process has under way at one node to read; `None` is no limit.
+    pub requests_in_flight: Option<u32>,
+    /// After so long without an answer a read is sent to another node too; `None` is never.
+    pub speculative_read_ms: Option<u64>,
+    /// How frames are compressed on the way.
+    pub compression: FrameCompression,
+    /// Whether connections are encrypted.
+    pub tls: bool,
+    /// PEM file of the authorities that vouch for the nodes' certificates.
+    pub tls_ca_file: Option<String>,
+    /// PEM file of the certificate that this client shows.
+    pub tls_cert_file: Option<String>,
+    /// PEM file of its key.
+    pub tls_key_file: Option<String>,
+    /// Whether a node's certificate must be for the node's address.
+    pub tls_verify_host: bool,
+}
+
+/// How frames are compressed on the way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum FrameCompression {
+    /// Not at all.
+    #[default]
+    None,
+    /// LZ4.
+    Lz4,
 }
 
 impl std::fmt::Debug for CassandraOptions {
@@ -62,11 +92,21 @@ impl Default for CassandraOptions {
             write_concurrency: 128,
             username: None,
             password: None,
+            reads_per_second: None,
+            rows_per_second: None,
+            requests_in_flight: None,
+            speculative_read_ms: None,
+            compression: FrameCompression::None,
+            tls: false,
+            tls_ca_file: None,
+            tls_cert_file: None,
+            tls_key_file: None,
+            tls_verify_host: true,
         }
     }
 }
 
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 21] = [
     "contact_points",
     "local_dc",
     "consistency",
@@ -78,6 +118,16 @@ const NAMES: [&str; 11] = [
     "write_concurrency",
     "username",
     "password",
+    "reads_per_second",
+    "rows_per_second",
+    "requests_in_flight",
+    "speculative_read_ms",
+    "compression",
+    "tls",
+    "tls_ca_file",
+    "tls_cert_file",
+    "tls_key_file",
+    "tls_verify_host",
 ];
 
 impl CassandraOptions {
@@ -87,7 +137,27 @@ impl CassandraOptions {
         for (name, value) in map {
             options.set(name, value)?;
         }
+        options.check()?;
         Ok(options)
+    }
+
+    /// Whether the options go together.
+    fn check(&self) -> Result<(), CassandraError> {
+        let files = [
+            ("tls_ca_file", &self.tls_ca_file),
+            ("tls_cert_file", &self.tls_cert_file),
+            ("tls_key_file", &self.tls_key_file),
+        ];
+        let [(_, ca), (_, cert), (_, key)] = files;
+        match files.into_iter().find_map(|(name, file)| Some((name, file.as_deref()?))) {
+            Some((name, file)) if !self.tls => Err(bad(name, file, "a file only together with tls = 'on'")),
+            _ if self.tls && ca.is_none() => Err(bad("tls", "on", "the option tls_ca_file beside it")),
+            _ => match (cert, key) {
+                (Some(cert), None) => Err(bad("tls_cert_file", cert, "the option tls_key_file beside it")),
+                (None, Some(key)) => Err(bad("tls_key_file", key, "the option tls_cert_file beside it")),
+                _ => Ok(()),
+            },
+        }
     }
 
     fn set(&mut self, name: &str, value: &str) -> Result<(), CassandraError> {
@@ -110,6 +180,26 @@ impl CassandraOptions {
             "write_concurrency" => self.write_concurrency = number("write_concurrency", value, 1, 4_096)? as usize,
             "username" => self.username = Some(value.to_owned()),
             "password" => self.password = Some(value.to_owned()),
+            "reads_per_second" => self.reads_per_second = Some(limit("reads_per_second", value)?),
+            "rows_per_second" => self.rows_per_second = Some(limit("rows_per_second", value)?),
+            "requests_in_flight" => {
+                self.requests_in_flight = Some(number("requests_in_flight", value, 1, 1_024)? as u32);
+            }
+            "speculative_read_ms" => {
+                self.speculative_read_ms = Some(number("speculative_read_ms", value, 1, 3_600_000)?);
+            }
+            "compression" => {
+                self.compression = match value.trim().to_lowercase().as_str() {
+                    "none" => FrameCompression::None,
+                    "lz4" => FrameCompression::Lz4,
+                    _ => return Err(bad("compression", value, "none or lz4")),
+                }
+            }
+            "tls" => self.tls = switch("tls", value)?,
+            "tls_ca_file" => self.tls_ca_file = Some(value.to_owned()),
+            "tls_cert_file" => self.tls_cert_file = Some(value.to_owned()),
+            "tls_key_file" => self.tls_key_file = Some(value.to_owned()),
+            "tls_verify_host" => self.tls_verify_host = switch("tls_verify_host", value)?,
             _ => {
                 let suggestion = NAMES
                     .iter()
@@ -157,6 +247,19 @@ fn number(name: &'static str, value: &str, least: u64, most: u64) -> Result<u64,
         .ok()
         .filter(|number| (least..=most).contains(number))
         .ok_or_else(|| bad(name, value, "a whole number within its limits"))
+}
+
+/// A rate; more than the most is no limit at all.
+fn limit(name: &'static str, value: &str) -> Result<u32, CassandraError> {
+    Ok(number(name, value, 1, 10_000_000)? as u32)
+}
+
+fn switch(name: &'static str, value: &str) -> Result<bool, CassandraError> {
+    match value.trim().to_lowercase().as_str() {
+        "on" | "true" => Ok(true),
+        "off" | "false" => Ok(false),
+        _ => Err(bad(name, value, "on or off")),
+    }
 }
 
 pub(super) fn checked_consistency(name: &'static str, value: &str) -> Result<String, CassandraError> {
@@ -207,6 +310,26 @@ mod tests {
         let error = options(&[("consistency", "SOME")]).expect_err("is no consistency");
         assert!(error.to_string().contains("LOCAL_QUORUM"), "{error}");
         assert!(options(&[("page_size_rows", "0")]).is_err());
+    }
+
+    #[test]
+    fn options_must_go_together() {
+        let told = |pairs: &[(&str, &str)]| options(pairs).expect_err("do not go together").to_string();
+        assert!(told(&[("tls", "on")]).contains("tls_ca_file"));
+        assert!(told(&[("tls_ca_file", "ca.pem")]).contains("tls = 'on'"));
+        let ca = [("tls", "on"), ("tls_ca_file", "ca.pem")];
+        assert!(told(&[&ca[..], &[("tls_cert_file", "c.pem")]].concat()).contains("tls_key_file"));
+        assert!(options(&[&ca[..], &[("tls_cert_file", "c.pem"), ("tls_key_file", "k.pem")]].concat()).is_ok());
+    }
+
+    #[test]
+    fn limits_and_switches_take_only_what_they_mean() {
+        assert_eq!(options(&[("rows_per_second", "20000")]).expect("is right").rows_per_second, Some(20_000));
+        for (name, value) in
+            [("rows_per_second", "0"), ("reads_per_second", "fast"), ("compression", "zip"), ("tls", "maybe")]
+        {
+            assert!(options(&[(name, value)]).is_err(), "{name} = {value}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Reading one partition of a scan: requests, their pages, batches of rows.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use super::error::CassandraError;
 use super::replicas::ReplicasFirst;
 use super::spec::ScanSpec;
 use super::split::{TokenRange, decode_ranges, token_of};
+use super::throttle::Debt;
 
 /// Point reads that one task has under way.
 const KEYS_IN_FLIGHT: usize = 64;
@@ -67,6 +69,8 @@ pub struct Reader {
 struct Request {
     statement: PreparedStatement,
     values: EncodedRow,
+    /// The nodes that answer it, where they are known or matter.
+    replicas: Vec<IpAddr>,
 }
 
 impl Reader {
@@ -77,7 +81,8 @@ impl Reader {
         let cluster = CassandraCluster::shared(&self.spec.options).await?;
         let mut statement = cluster.prepare(&self.spec.cql(), &self.spec.what()).await?;
         let page_rows = self.spec.limit.and_then(|limit| i32::try_from(limit).ok()).unwrap_or(i32::MAX);
-        statement.set_page_size(self.spec.options.page_size_rows.min(page_rows).max(1));
+        let page_rows = cluster.throttle().page_rows(self.spec.options.page_size_rows.min(page_rows));
+        statement.set_page_size(page_rows.max(1));
         statement.set_consistency(self.spec.read_consistency());
         let types: Vec<ColumnType<'static>> = statement
             .get_current_result_set_col_specs()
@@ -99,7 +104,7 @@ impl Reader {
         ranges: Vec<TokenRange>,
     ) -> (Vec<Request>, usize) {
         let spec = &self.spec;
-        let of = |values: EncodedRow| Request { statement: statement.clone(), values };
+        let of = |values: EncodedRow| Request { statement: statement.clone(), values, replicas: Vec::new() };
         if spec.nearest.is_some() {
             return (vec![of(EncodedRow::default())], 1);
         }
@@ -116,7 +121,9 @@ impl Reader {
         }
         let requests = ranges.into_iter().map(|range| {
             let mut request = of(EncodedRow::default());
-            request.statement.set_load_balancing_policy(Some(Arc::new(ReplicasFirst::new(&range.replicas))));
+            let policy = ReplicasFirst::new(&range.replicas);
+            request.replicas = policy.replicas().to_vec();
+            request.statement.set_load_balancing_policy(Some(Arc::new(policy)));
             request.values.push_raw(&range.start.to_be_bytes());
             request.values.push_raw(&range.end.to_be_bytes());
             request
@@ -124,21 +131,32 @@ impl Reader {
         (requests.collect(), spec.options.ranges_in_flight)
     }
 
-    /// The pages of one request, one after another.
+    /// The pages of one request, one after another, as fast as the cluster may be read.
     fn pages<'a>(
         &'a self,
         cluster: &'a CassandraCluster,
         mut request: Request,
     ) -> impl Stream<Item = Result<QueryRowsResult, CassandraError>> + 'a {
         self.spec.bound_values().for_each(|value| request.values.push_raw(value));
-        futures::stream::try_unfold(Some((request, PagingState::start())), move |next| async move {
-            let Some((mut request, state)) = next else { return Ok(None) };
-            let (rows, next) = self.page(cluster, &mut request, &state).await?;
-            let next = match next {
-                PagingStateResponse::HasMorePages { state } => Some((request, state)),
-                PagingStateResponse::NoMorePages => None,
-            };
-            Ok(Some((rows, next)))
+        if request.replicas.is_empty() {
+            request.replicas = cluster.throttled_replicas(&request.statement, &request.values);
+        }
+        let first = (Some((request, PagingState::start())), None);
+        futures::stream::try_unfold(first, move |(next, debt): (Option<(Request, PagingState)>, Option<Debt>)| {
+            async move {
+                if let Some(debt) = debt {
+                    cluster.throttle().pay(debt).await;
+                }
+                let Some((mut request, state)) = next else { return Ok(None) };
+                let turn = cluster.throttle().begin(&request.replicas).await;
+                let (rows, next) = self.page(cluster, &mut request, &state).await?;
+                let debt = turn.end(rows.rows_num());
+                let next = match next {
+                    PagingStateResponse::HasMorePages { state } => Some((request, state)),
+                    PagingStateResponse::NoMorePages => None,
+                };
+                Ok(Some((rows, (next, Some(debt)))))
+            }
         })
     }
 

@@ -22,6 +22,11 @@ impl ReplicasFirst {
         Self { replicas: replicas.iter().filter_map(|host| host.parse().ok()).collect(), turn: AtomicUsize::new(0) }
     }
 
+    /// The range's replicas.
+    pub fn replicas(&self) -> &[IpAddr] {
+        &self.replicas
+    }
+
     fn ordered<'a>(&self, cluster: &'a ClusterState) -> Vec<NodeRef<'a>> {
         let mut nodes: Vec<NodeRef<'a>> = cluster.get_nodes_info().iter().filter(|node| node.is_enabled()).collect();
         nodes.sort_by_key(|node| (!node.is_connected(), !self.replicas.contains(&node.address.ip())));

@@ -244,6 +244,9 @@ impl ExecutionPlan for CassandraScanExec {
         let bytes = self.spec.estimate.bytes.map_or(BYTES_OF_AN_UNKNOWN_TABLE, |bytes| bytes as usize);
         statistics.num_rows = Precision::Inexact(rows.div_ceil(share));
         statistics.total_byte_size = Precision::Inexact(bytes.div_ceil(share));
+        if let Some(sampled) = &self.spec.statistics {
+            sampled.add_to(&mut statistics, &self.schema);
+        }
         Ok(Arc::new(statistics))
     }
 

@@ -10,6 +10,7 @@ use super::columns::{ScanColumn, token_cql};
 use super::details::Similarity;
 use super::options::{CassandraOptions, consistency};
 use super::pushdown::{Restriction, TokenBounds};
+use super::statistics::TableStatistics;
 
 /// What to read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,6 +55,8 @@ pub struct ScanSpec {
     pub limit: Option<usize>,
     /// What the scan will read, as the nodes estimate.
     pub estimate: Estimate,
+    /// What a sample told of the columns that are read.
+    pub statistics: Option<TableStatistics>,
 }
 
 /// A column of the clustering key.
@@ -216,6 +219,7 @@ mod tests {
             per_partition_limit: None,
             limit: None,
             estimate: Estimate::default(),
+            statistics: None,
         }
     }
 

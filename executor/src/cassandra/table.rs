@@ -153,23 +153,27 @@ impl CassandraTable {
 
     async fn estimate(&self, pushed: &Pushdown, limit: Option<usize>) -> Estimate {
         let size = self.cluster.table_size(&self.keyspace, &self.name).await;
+        let sampled = self.cluster.statistics(&self.keyspace, &self.name);
         let has_clustering = !self.metadata.clustering_key.is_empty();
-        let table_rows = size.map(|size| match has_clustering {
+        let guessed_rows = size.map(|size| match has_clustering {
             true => size.bytes / BYTES_PER_ROW,
             false => size.partition_count,
         });
-        let rows_per_partition = match (size, table_rows) {
-            (Some(size), Some(rows)) if size.partition_count > 0 => (rows / size.partition_count).max(1),
-            _ if has_clustering => ROWS_PER_PARTITION,
-            _ => 1,
+        let table_rows = sampled.as_ref().map(|sampled| sampled.rows_now(size)).or(guessed_rows);
+        let table_bytes = size.map(|size| size.bytes).or_else(|| sampled.as_ref().map(|sampled| sampled.bytes()));
+        let rows_per_partition = match (&sampled, size, table_rows) {
+            _ if !has_clustering => 1,
+            (Some(sampled), _, _) => sampled.rows_per_partition(),
+            (None, Some(size), Some(rows)) if size.partition_count > 0 => (rows / size.partition_count).max(1),
+            _ => ROWS_PER_PARTITION,
         };
         let part = if pushed.uses_index { INDEXED_PART } else { 1 };
         let (bytes, rows) = match &pushed.keys {
             Some(keys) => {
                 let keys = keys.len() as u64;
-                (Some(keys * BYTES_PER_KEY), Some(keys * if has_clustering { ROWS_PER_PARTITION } else { 1 }))
+                (Some(keys * BYTES_PER_KEY), Some(keys.saturating_mul(rows_per_partition)))
             }
-            None => (size.map(|size| size.bytes / part), table_rows.map(|rows| rows / part)),
+            None => (table_bytes.map(|bytes| bytes / part), table_rows.map(|rows| rows / part)),
         };
         let most = |estimate: Option<u64>, most: u64| Some(estimate.map_or(most, |estimate| estimate.min(most)));
         match limit {
@@ -249,6 +253,7 @@ impl TableProvider for CassandraTable {
         };
         let estimate = self.estimate(&pushed, limit).await;
         let key_columns = self.metadata.partition_key.clone();
+        let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
         let spec = ScanSpec {
             options: self.cluster.options().clone(),
             keyspace: self.keyspace.clone(),
@@ -270,6 +275,7 @@ impl TableProvider for CassandraTable {
             per_partition_limit: None,
             limit,
             estimate,
+            statistics: self.cluster.statistics(&self.keyspace, &self.name).map(|all| all.of_columns(&names)),
         };
         let partitions = self.partitions(&spec, state.config().target_partitions()).await;
         let batches = partitions.iter().map(|p| Ok(vec![encode_ranges(p)?])).collect::<Result<Vec<_>>>()?;

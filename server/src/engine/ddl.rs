@@ -55,7 +55,8 @@ pub(super) async fn execute_catalog(session: &Session, kind: &StatementKind) -> 
                 session.notice(format!("catalog \"{name}\" does not exist, skipping"));
                 return Ok(());
             }
-            Ok(catalogs.drop_catalog(name).await?)
+            catalogs.drop_catalog(name).await?;
+            session.engine().statistics.forget(name, None)
         }
         StatementKind::RefreshCatalog { name } => Ok(catalogs.refresh_catalog(name).await?),
         _ => Err(EngineError::new(SqlState::INTERNAL, "not a statement about catalogs")),
@@ -350,7 +351,9 @@ async fn drop_object(
             }
             if is_cassandra(session, &name.catalog) {
                 let cluster = cassandra(session, &name.catalog).await?;
-                return Ok(cluster.execute_ddl(&cql::drop_table_cql(&name.schema, &name.table)).await?);
+                cluster.execute_ddl(&cql::drop_table_cql(&name.schema, &name.table)).await?;
+                cluster.set_statistics(&name.schema, &name.table, None);
+                return session.engine().statistics.forget(&name.catalog, Some((&name.schema, &name.table)));
             }
             Ok(session.engine().catalogs.drop_table(&name.schema, &name.table).await?)
         }

@@ -10,6 +10,7 @@
 //! - [`settings`]: a session's settings
 //! - [`session`]: a statement's way from text to result
 //! - [`ddl`]: statements that create and drop
+//! - [`analyze`]: what samples of tables told, and where it is kept
 //! - [`insert`]: columns of a Cassandra table by name
 //! - [`run`]: where a query runs
 //! - [`result`]: how its rows come back from executors
@@ -18,6 +19,7 @@
 //! - [`explain`]: plans for people
 //! - [`system`]: the schema `system`
 
+mod analyze;
 mod convert;
 mod ddl;
 mod error;
@@ -60,6 +62,7 @@ pub use session::{Notice, Prepared, Protocol, Session, SessionOptions, TableInfo
 pub use sluice_planner::statement::{Statement, StatementKind};
 pub use sluice_scheduler::core::{Options as SharingOptions, Policy as SharingPolicy};
 
+use analyze::StatisticsStore;
 use query::QueryList;
 use queues::QueueStore;
 
@@ -94,7 +97,7 @@ pub enum Cluster {
 /// How to start the engine.
 #[derive(Debug, Clone)]
 pub struct EngineOptions {
-    /// Everything that outlives the process: the catalog's definitions, and scratch space under `tmp`.
+    /// Everything that outlives the process: definitions, queues and statistics, and scratch space under `tmp`.
     pub data_dir: PathBuf,
     /// Where the tasks run.
     pub cluster: Cluster,
@@ -126,6 +129,7 @@ pub struct Engine {
     connections: Arc<ConnectionPool>,
     queries: QueryList,
     queue_store: QueueStore,
+    statistics: StatisticsStore,
     jobs_submitted: AtomicU64,
     executors: tokio::sync::Mutex<Vec<RunningExecutor>>,
     embedded: bool,
@@ -162,6 +166,7 @@ impl Engine {
         }
         std::fs::create_dir_all(&work_dir).map_err(|error| data_dir_error(&work_dir, &error))?;
         let catalogs = CatalogStore::open(options.data_dir.join("catalog.json"), options.catalogs, options.tables)?;
+        let statistics = StatisticsStore::open(options.data_dir.join("statistics.json"), &catalogs)?;
 
         // The server's own tasks get a half; embedded executors share the rest.
         let embedded = matches!(options.cluster, Cluster::Embedded { .. });
@@ -242,6 +247,7 @@ impl Engine {
             connections: Arc::default(),
             queries: QueryList::default(),
             queue_store,
+            statistics,
             jobs_submitted: AtomicU64::new(0),
             executors: tokio::sync::Mutex::new(executors),
             embedded,

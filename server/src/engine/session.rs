@@ -27,7 +27,7 @@ use sluice_scheduler::cluster::{JobTag, LEAST_TASK_MEMORY_BYTES};
 use super::error::{EngineError, SqlState};
 use super::query::{QueryHandle, QueryRecord, QueryResult, StopReason, WaitedFor};
 use super::settings::{Settings, Target};
-use super::{Engine, context_over, ddl, explain, insert, queues, run, system};
+use super::{Engine, analyze, context_over, ddl, explain, insert, queues, run, system};
 use crate::pgcatalog;
 
 /// Notices that wait for a client; more are dropped.
@@ -331,6 +331,11 @@ impl Session {
             }
             StatementKind::Show(show) => self.show(show).await,
             StatementKind::ShowSetting(name) => self.show_setting(name),
+            StatementKind::Analyze { table, columns, options } => {
+                self.engine.queries.add(record.clone());
+                analyze::execute(self, table.as_deref(), columns, options).boxed().await?;
+                Ok(command(statement.tag))
+            }
             other => self.execute_session_statement(other, statement.tag).await,
         }
     }
@@ -396,7 +401,8 @@ impl Session {
             StatementKind::Sql(_)
             | StatementKind::Explain { .. }
             | StatementKind::Show(_)
-            | StatementKind::ShowSetting(_) => {
+            | StatementKind::ShowSetting(_)
+            | StatementKind::Analyze { .. } => {
                 return Err(EngineError::new(SqlState::INTERNAL, "not a statement of the session"));
             }
         }

@@ -17,7 +17,7 @@ use datafusion::physical_plan::streaming::PartitionStream;
 
 use super::Engine;
 
-const TABLES: [&str; 5] = ["executors", "offers", "queries", "queues", "tasks"];
+const TABLES: [&str; 6] = ["executors", "offers", "queries", "queues", "table_statistics", "tasks"];
 
 /// Adds the schema `system` to the catalog `sluice`.
 pub(super) fn register(engine: &Arc<Engine>) -> Result<()> {
@@ -87,6 +87,7 @@ impl PartitionStream for SystemTable {
                 "tasks" => tasks(&engine).await,
                 "queues" => queues(&engine).await,
                 "offers" => offers(&engine),
+                "table_statistics" => table_statistics(&engine),
                 _ => queries(&engine),
             };
             Ok(RecordBatch::try_new(schema, columns)?)
@@ -163,6 +164,20 @@ pub(super) fn schema_of(kind: &str) -> SchemaRef {
             number("memory_bytes"),
             text("state"),
             number("age_ms"),
+        ],
+        "table_statistics" => vec![
+            text("catalog_name"),
+            text("schema_name"),
+            text("table_name"),
+            text("column_name"),
+            number("row_count"),
+            number("sampled_rows"),
+            number("distinct_count"),
+            fraction("null_fraction"),
+            text("min_value"),
+            text("max_value"),
+            fraction("mean_bytes"),
+            time("analyzed_at"),
         ],
         _ => vec![
             text("query_id"),
@@ -335,5 +350,23 @@ fn offers(engine: &Engine) -> Vec<ArrayRef> {
         numbers(all.iter().map(|o| o.resources.memory_bytes())),
         texts(all.iter().map(|o| Some(o.state.to_owned()))),
         numbers(all.iter().map(|o| now.saturating_sub(o.made_ms))),
+    ]
+}
+
+fn table_statistics(engine: &Engine) -> Vec<ArrayRef> {
+    let all = engine.statistics.columns();
+    vec![
+        texts(all.iter().map(|c| Some(c.catalog.clone()))),
+        texts(all.iter().map(|c| Some(c.schema.clone()))),
+        texts(all.iter().map(|c| Some(c.table.clone()))),
+        texts(all.iter().map(|c| Some(c.column.clone()))),
+        numbers(all.iter().map(|c| c.of_table.row_count)),
+        numbers(all.iter().map(|c| c.of_table.sampled_rows)),
+        numbers(all.iter().map(|c| c.sample.distinct_count)),
+        fractions(all.iter().map(|c| Some(c.sample.null_fraction))),
+        texts(all.iter().map(|c| c.sample.min.clone())),
+        texts(all.iter().map(|c| c.sample.max.clone())),
+        fractions(all.iter().map(|c| Some(c.sample.mean_bytes))),
+        times(all.iter().map(|c| c.of_table.analyzed_at_ms)),
     ]
 }

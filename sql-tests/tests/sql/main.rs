@@ -12,6 +12,9 @@
 //! that stop nodes.
 
 mod bed;
+mod cassandra_load;
+mod cassandra_login;
+mod cassandra_trouble;
 mod clients;
 mod faults;
 mod frameworks;
@@ -47,6 +50,9 @@ fn main() -> ExitCode {
     let mut apart = faults::trials(&bed);
     apart.extend(sharing::trials(&bed));
     apart.extend(frameworks::trials(&bed));
+    apart.extend(cassandra_login::trials(&bed));
+    apart.extend(cassandra_trouble::trials(&bed));
+    apart.extend(cassandra_load::trials(&bed));
     let apart = libtest_mimic::run(&alone, apart);
     drop(bed);
     if shared.has_failed() || apart.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
