@@ -32,7 +32,7 @@
 //! | `vector<t, n>` | `FixedSizeList` |
 //!
 //! In reading order: [`options`], [`session`], [`error`], [`cluster`], [`catalog`], [`table`], [`pushdown`],
-//! [`split`], [`scan`], [`decode`], [`types`], [`declared`], [`insert`], [`encode`], [`ddl`].
+//! [`split`], [`scan`], [`decode`], [`types`], [`declared`], [`insert`], [`write`], [`encode`], [`ddl`].
 
 pub mod catalog;
 pub mod cluster;
@@ -49,6 +49,7 @@ pub mod session;
 pub mod split;
 pub mod table;
 pub mod types;
+pub mod write;
 
 pub use catalog::CassandraCatalog;
 pub use cluster::CassandraCluster;
@@ -58,3 +59,6 @@ pub use options::CassandraOptions;
 pub use scan::{CassandraScanExec, preferred_hosts};
 pub use session::CassandraSettings;
 pub use table::CassandraTable;
+pub use write::maps::map_functions;
+pub use write::mutate::CassandraMutateExec;
+pub use write::using::{Using, UsingValue, insert_using_columns, plan_write};

@@ -29,8 +29,10 @@ pub struct CassandraOptions {
     pub split_size_mb: u64,
     /// Token ranges that one task reads at a time.
     pub ranges_in_flight: usize,
-    /// Rows that one task has under way when it writes.
+    /// Requests that one task has under way when it writes, at most.
     pub write_concurrency: usize,
+    /// Rows a second that one process writes to one node; 0 is as many as it takes.
+    pub write_rows_per_second: u32,
     /// Who logs in, if the cluster asks.
     pub username: Option<String>,
     /// The password that goes with it.
@@ -60,13 +62,14 @@ impl Default for CassandraOptions {
             split_size_mb: 64,
             ranges_in_flight: 4,
             write_concurrency: 128,
+            write_rows_per_second: 0,
             username: None,
             password: None,
         }
     }
 }
 
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 12] = [
     "contact_points",
     "local_dc",
     "consistency",
@@ -76,6 +79,7 @@ const NAMES: [&str; 11] = [
     "split_size_mb",
     "ranges_in_flight",
     "write_concurrency",
+    "write_rows_per_second",
     "username",
     "password",
 ];
@@ -108,6 +112,9 @@ impl CassandraOptions {
             "split_size_mb" => self.split_size_mb = number("split_size_mb", value, 1, 1 << 20)?,
             "ranges_in_flight" => self.ranges_in_flight = number("ranges_in_flight", value, 1, 64)? as usize,
             "write_concurrency" => self.write_concurrency = number("write_concurrency", value, 1, 4_096)? as usize,
+            "write_rows_per_second" => {
+                self.write_rows_per_second = number("write_rows_per_second", value, 0, 100_000_000)? as u32;
+            }
             "username" => self.username = Some(value.to_owned()),
             "password" => self.password = Some(value.to_owned()),
             _ => {
@@ -167,7 +174,7 @@ pub(super) fn checked_consistency(name: &'static str, value: &str) -> Result<Str
     }
 }
 
-fn consistency(name: &str) -> Option<Consistency> {
+pub(super) fn consistency(name: &str) -> Option<Consistency> {
     Some(match name {
         "ANY" => Consistency::Any,
         "ONE" => Consistency::One,

@@ -18,13 +18,16 @@ use scylla::cluster::metadata::{ColumnKind, Table};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::cluster::CassandraCluster;
+use super::cluster::{CassandraCluster, quoted};
 use super::error::CassandraError;
 use super::insert::{CassandraInsertExec, InsertSpec};
 use super::pushdown;
 use super::scan::{CassandraScanExec, ScanSpec};
+use super::session::CassandraSettings;
 use super::split::{self, TokenRange, descriptor_schema, encode_ranges};
 use super::types::table_schema;
+use super::write::mutate;
+use super::write::using::{Using, WriteOptions};
 
 /// What a read by key is taken to return, for choosing where it runs.
 const BYTES_PER_KEY: u64 = 16 << 10;
@@ -32,7 +35,7 @@ const BYTES_PER_KEY: u64 = 16 << 10;
 const BYTES_PER_ROW: u64 = 100;
 
 /// A Cassandra table or materialized view.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct CassandraTable {
     cluster: Arc<CassandraCluster>,
     keyspace: String,
@@ -40,6 +43,7 @@ pub struct CassandraTable {
     metadata: Table,
     schema: SchemaRef,
     constraints: Constraints,
+    write: WriteOptions,
 }
 
 impl CassandraTable {
@@ -55,7 +59,41 @@ impl CassandraTable {
         // A row of only static columns has no clustering key, so that the key is then none.
         let has_static = metadata.columns.values().any(|column| column.kind == ColumnKind::Static);
         let constraints = Constraints::new_unverified(if has_static { vec![] } else { vec![key] });
-        Ok(Self { cluster, keyspace: keyspace.to_owned(), name: name.to_owned(), metadata, schema, constraints })
+        let (keyspace, name) = (keyspace.to_owned(), name.to_owned());
+        Ok(Self { cluster, keyspace, name, metadata, schema, constraints, write: WriteOptions::default() })
+    }
+
+    /// The same table for a statement that writes to it.
+    pub(super) fn writing(&self, write: WriteOptions) -> Self {
+        Self { write, ..self.clone() }
+    }
+
+    /// The statement's `USING` clause.
+    pub(super) fn using(&self) -> &Using {
+        &self.write.using
+    }
+
+    pub(super) fn cluster(&self) -> &Arc<CassandraCluster> {
+        &self.cluster
+    }
+
+    pub(super) fn metadata(&self) -> &Table {
+        &self.metadata
+    }
+
+    /// Keyspace and table.
+    pub(super) fn names(&self) -> (&str, &str) {
+        (&self.keyspace, &self.name)
+    }
+
+    /// Keyspace and table, for messages.
+    pub(super) fn full_name(&self) -> String {
+        format!("{}.{}", self.keyspace, self.name)
+    }
+
+    /// Keyspace and table in CQL.
+    pub(super) fn quoted_name(&self) -> String {
+        format!("{}.{}", quoted(&self.keyspace), quoted(&self.name))
     }
 
     async fn partitions(&self, spec: &ScanSpec, target_partitions: usize) -> Vec<Vec<TokenRange>> {
@@ -150,33 +188,31 @@ impl TableProvider for CassandraTable {
     /// The plan has a row for each partition of its input, with the number of rows it wrote.
     async fn insert_into(
         &self,
-        _state: &dyn Session,
+        state: &dyn Session,
         input: Arc<dyn ExecutionPlan>,
         op: InsertOp,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         if op != InsertOp::Append {
             return Err(CassandraError::NotSupported(format!("{op}")).into());
         }
-        if self.metadata.columns.values().any(|column| is_counter(&column.typ)) {
-            return Err(CassandraError::NotSupported(
-                "INSERT into counters, which would count twice if it were repeated,".to_owned(),
-            )
-            .into());
-        }
-        let spec = InsertSpec {
-            options: self.cluster.options().clone(),
-            keyspace: self.keyspace.clone(),
-            table: self.name.clone(),
-            columns: self.schema.fields().iter().map(|field| field.name().clone()).collect(),
-            timestamp_us: InsertSpec::now_us(),
-        };
+        let spec = InsertSpec::plan(self, &CassandraSettings::of(state), self.write.columns.as_deref())?;
         Ok(Arc::new(CassandraInsertExec::new(spec, input)))
     }
-}
 
-fn is_counter(typ: &scylla::cluster::metadata::ColumnType<'_>) -> bool {
-    use scylla::cluster::metadata::{ColumnType, NativeType};
-    matches!(typ, ColumnType::Native(NativeType::Counter))
+    /// The plan has one row, with the number of keys that were written.
+    async fn update(
+        &self,
+        state: &dyn Session,
+        assignments: Vec<(String, Expr)>,
+        filters: Vec<Expr>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(Arc::new(mutate::update(self, state, assignments, &filters)?))
+    }
+
+    /// The plan has one row, with the number of keys that were deleted.
+    async fn delete_from(&self, state: &dyn Session, filters: Vec<Expr>) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(Arc::new(mutate::delete(self, state, &filters)?))
+    }
 }
 
 /// A node's own part in bytes: a specification and a schema.
