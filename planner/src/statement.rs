@@ -5,6 +5,11 @@
 //! words and parsed here. Text is split at top-level semicolons by sqlparser's tokenizer, so that
 //! every statement keeps its own words and its place in the whole, which error positions need.
 
+mod schema;
+mod using;
+
+pub use schema::IndexDefinition;
+
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
@@ -12,6 +17,7 @@ use datafusion::sql::parser::{DFParserBuilder, Statement as DfStatement};
 use datafusion::sql::sqlparser::ast::{Expr, Ident, ObjectNamePart, visit_expressions, visit_relations};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
+use sluice_executor::cassandra::Using;
 
 /// Depth of nested expressions and queries that is still parsed; deeper ones are refused.
 pub const RECURSION_LIMIT: usize = 64;
@@ -49,6 +55,8 @@ pub struct Statement {
     pub kind: StatementKind,
     /// PostgreSQL's command tag: `SELECT`, `INSERT`, `CREATE TABLE`...
     pub tag: &'static str,
+    /// `USING TTL ... AND TIMESTAMP ...` of a statement that writes to Cassandra.
+    pub using: Using,
 }
 
 impl Statement {
@@ -82,6 +90,12 @@ pub enum StatementKind {
     DropCatalog { name: String, if_exists: bool },
     /// `REFRESH CATALOG name`.
     RefreshCatalog { name: String },
+    /// `CREATE KEYSPACE name WITH (option = value, ...)`.
+    CreateKeyspace { name: Vec<String>, if_not_exists: bool, options: BTreeMap<String, String> },
+    /// `DROP KEYSPACE name [CASCADE]`.
+    DropKeyspace { name: Vec<String>, if_exists: bool, cascade: bool },
+    /// `CREATE INDEX name ON table (column) USING method WITH (option = value, ...)`.
+    CreateIndex(IndexDefinition),
     /// `CREATE QUEUE path WITH (option = value, ...)`.
     CreateQueue { path: String, if_not_exists: bool, options: BTreeMap<String, String> },
     /// `ALTER QUEUE path SET (option = value, ...)`.
@@ -229,18 +243,27 @@ fn one_statement(sql: &str, words: &[Word]) -> Result<Statement, ParseError> {
     let offset = first.start;
     check_complexity(words)?;
     let mut cursor = Cursor { words, at: 0 };
+    let mut using = Using::default();
     let (kind, tag) = match own_statement(sql, &mut cursor)? {
         Some(own) => {
             cursor.expect_end()?;
             own
         }
         None => {
-            let statement = datafusion_statement(&text, offset)?;
+            let statement = match using::clause(words)? {
+                Some((clause, places)) => {
+                    using = clause;
+                    let start = words.get(places.start).map_or(offset, |word| word.start);
+                    let end = words.get(..places.end).and_then(<[Word]>::last).map_or(start, |word| word.end);
+                    datafusion_statement(&using::blanked(&text, start - offset..end - offset), offset)?
+                }
+                None => datafusion_statement(&text, offset)?,
+            };
             let tag = tag_of(words);
             (StatementKind::Sql(Box::new(statement)), tag)
         }
     };
-    Ok(Statement { text, offset, kind, tag })
+    Ok(Statement { text, offset, kind, tag, using })
 }
 
 /// Refuses chains of operators that are too deep to be walked.
@@ -348,6 +371,10 @@ impl Cursor<'_> {
         self.peek().and_then(Word::keyword).is_some_and(|k| k == keyword)
     }
 
+    fn is_next(&self, keyword: &str) -> bool {
+        self.words.get(self.at + 1).and_then(Word::keyword).is_some_and(|k| k == keyword)
+    }
+
     fn accept(&mut self, keyword: &str) -> bool {
         let found = self.is(keyword);
         if found {
@@ -451,7 +478,14 @@ fn own_statement(sql: &str, cursor: &mut Cursor<'_>) -> Result<Option<Own>, Pars
             Some((StatementKind::DropQueue { path, if_exists }, "DROP QUEUE"))
         }
         "RESERVE" | "UNRESERVE" => reserve(cursor)?,
-        "CREATE" => create_catalog(cursor)?,
+        "CREATE" => match schema::create_keyspace(cursor)? {
+            Some(own) => Some(own),
+            None => match schema::create_index(cursor)? {
+                Some(own) => Some(own),
+                None => create_catalog(cursor)?,
+            },
+        },
+        "DROP" if cursor.is_next("KEYSPACE") => schema::drop_keyspace(cursor)?,
         "DROP" if cursor.accept_all(&["DROP", "CATALOG"]) => {
             let if_exists = cursor.accept_all(&["IF", "EXISTS"]);
             let name = cursor.expect_name("a catalog name")?;
@@ -753,6 +787,7 @@ fn tag_of(words: &[Word]) -> &'static str {
         }
         "DROP" => match keyword(1).as_str() {
             "VIEW" => "DROP VIEW",
+            "INDEX" => "DROP INDEX",
             "SCHEMA" | "DATABASE" => "DROP SCHEMA",
             _ => "DROP TABLE",
         },

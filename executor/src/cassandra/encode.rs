@@ -16,7 +16,7 @@ use super::error::CassandraError;
 use super::types::{arrow_type, cql_name};
 
 /// One row's cells in one buffer.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct EncodedRow {
     bytes: Vec<u8>,
     cells: Vec<Cell>,
@@ -29,6 +29,8 @@ enum Cell {
     Value { end: usize },
     /// Nothing is written: an existing value stays, and no tombstone is made.
     Unset,
+    /// A tombstone is written: an existing value is gone.
+    Null,
 }
 
 impl EncodedRow {
@@ -43,6 +45,36 @@ impl EncodedRow {
     pub fn push_raw(&mut self, value: &[u8]) {
         self.bytes.extend_from_slice(value);
         self.cells.push(Cell::Value { end: self.bytes.len() });
+    }
+
+    /// Adds a cell that deletes.
+    pub fn push_null(&mut self) {
+        self.cells.push(Cell::Null);
+    }
+
+    /// Adds a cell that leaves its column as it is.
+    pub fn push_unset(&mut self) {
+        self.cells.push(Cell::Unset);
+    }
+
+    /// The bytes of a cell; `None` if it has no value.
+    pub fn value(&self, index: usize) -> Option<&[u8]> {
+        let Cell::Value { end } = self.cells.get(index)? else { return None };
+        let before = self.cells.get(..index)?.iter().rev().find_map(|cell| match cell {
+            Cell::Value { end } => Some(*end),
+            Cell::Unset | Cell::Null => None,
+        });
+        self.bytes.get(before.unwrap_or(0)..*end)
+    }
+
+    /// Bytes of all values.
+    pub fn byte_count(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Cells, those without a value among them.
+    pub fn cell_count(&self) -> usize {
+        self.cells.len()
     }
 
     /// Adds the value of one row of a column; null is left unset.
@@ -69,6 +101,9 @@ impl SerializeRow for EncodedRow {
             match cell {
                 Cell::Unset => {
                     writer.set_unset();
+                }
+                Cell::Null => {
+                    writer.set_null();
                 }
                 Cell::Value { end } => {
                     let value = self.bytes.get(start..*end).unwrap_or_default();

@@ -49,6 +49,12 @@ pub enum CassandraError {
     /// Rows that could not be written, with what is known of the others.
     #[error("writing to {table} failed after {acknowledged_rows} {ACKNOWLEDGED}: {source}")]
     Write { table: String, acknowledged_rows: u64, source: Box<CassandraError> },
+    /// Changes that would be applied twice if they were sent again, of which some were, or may have been.
+    #[error("changing {table} failed after {acknowledged_keys} keys were changed{}: {source}", unknown(*.is_unknown))]
+    Once { table: String, acknowledged_keys: u64, is_unknown: bool, source: Box<CassandraError> },
+    /// An `UPDATE` or `DELETE` whose conditions do not name keys.
+    #[error("{statement} {table} {reason}")]
+    NotByKey { statement: &'static str, table: String, reason: String },
     /// A key that is not there.
     #[error("{NULL_KEY} \"{column}\" of {table}, row {row}")]
     NullKey { table: String, column: String, row: u64 },
@@ -84,10 +90,12 @@ impl CassandraError {
             Self::Unavailable { .. } => "53000",
             Self::Refused { .. } | Self::Ddl(_) => "42000",
             Self::Write { source, .. } => source.sqlstate(),
+            Self::Once { is_unknown: true, .. } => "40003",
+            Self::Once { source, .. } => source.sqlstate(),
             Self::NullKey { .. } => "23502",
             Self::Value { .. } => "22000",
             Self::Decode { .. } => "XX001",
-            Self::NotSupported(_) => "0A000",
+            Self::NotSupported(_) | Self::NotByKey { .. } => "0A000",
         }
     }
 
@@ -133,6 +141,17 @@ impl CassandraError {
             }
             Self::Unavailable { .. } => Some("start the nodes that are down, or choose a lower consistency".to_owned()),
             Self::Write { .. } => Some(SAFE_TO_REPEAT.to_owned()),
+            Self::Once { .. } => Some(
+                "counting and adding to a list are never sent twice: read what is there before running it again"
+                    .to_owned(),
+            ),
+            Self::NotByKey { statement: "UPDATE", .. } => Some(
+                "to change many rows, write them over: INSERT INTO table (its key, changed columns) SELECT ..."
+                    .to_owned(),
+            ),
+            Self::NotByKey { .. } => {
+                Some("read the keys first, and delete them with = or IN; TRUNCATE deletes all rows".to_owned())
+            }
             _ => None,
         }
     }
@@ -140,6 +159,11 @@ impl CassandraError {
     /// Whether another try, later or at another replica, may succeed.
     pub(super) fn is_transient(&self) -> bool {
         matches!(self, Self::Timeout { .. } | Self::Unavailable { .. } | Self::Connect { .. })
+    }
+
+    /// Whether what was asked for may have been done nevertheless.
+    pub(super) fn leaves_open_what_happened(&self) -> bool {
+        matches!(self, Self::Timeout { .. })
     }
 
     pub(super) fn from_session(contact_points: String, error: &NewSessionError) -> Self {
@@ -205,6 +229,10 @@ impl CassandraError {
             _ => Self::Timeout { what, reason: shortest(error) },
         }
     }
+}
+
+fn unknown(is_unknown: bool) -> &'static str {
+    if is_unknown { "; it is not known whether the next one was" } else { "" }
 }
 
 /// The words of the innermost cause: the driver's outer ones say where in the driver it happened.

@@ -1,33 +1,33 @@
-//! Writing rows: token-aware, concurrent, bounded, safe to repeat.
+//! `INSERT`: the rows of a query as rows of a table. How they are sent is told in [`super::write`].
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch, UInt64Array};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::TableProvider;
 use datafusion::common::internal_err;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
-use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
-use futures::{StreamExt, TryStreamExt};
-use scylla::cluster::metadata::{ColumnKind, ColumnType};
-use scylla::statement::prepared::PreparedStatement;
+use futures::StreamExt;
+use scylla::cluster::metadata::{ColumnKind, ColumnType, NativeType, Table};
 use serde::{Deserialize, Serialize};
 
 use super::cluster::{CassandraCluster, quoted};
 use super::encode::{EncodedRow, prepare_column};
 use super::error::CassandraError;
 use super::options::CassandraOptions;
-
-/// Tries of one row, each after twice the wait of the one before.
-const ROW_ATTEMPTS: u32 = 6;
-/// The wait before the second try of a row.
-const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+use super::session::{CassandraSettings, WriteNulls};
+use super::table::CassandraTable;
+use super::write::using::UsingValue;
+use super::write::writer::{Request, WriteMetrics, Writer};
+use super::write::{Repeat, is_counter, is_open_list, write_consistency};
 
 /// What to write to, in the form in which plans carry it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,14 +38,85 @@ pub struct InsertSpec {
     pub keyspace: String,
     /// The table.
     pub table: String,
-    /// The table's columns, in the order of the input's.
+    /// The columns that are written.
     pub columns: Vec<String>,
+    /// For each of `columns` its place in the input.
+    pub inputs: Vec<usize>,
     /// Microseconds since the Unix epoch with which all cells are written. Fixed when the statement is
     /// planned: a repeated task writes the same cells, and a later write of somebody else wins.
     pub timestamp_us: i64,
+    /// Seconds after which what is written expires.
+    pub ttl_s: Option<i32>,
+    /// The input's column of each row's own time to live.
+    pub ttl_input: Option<usize>,
+    /// The input's column of each row's own timestamp.
+    pub timestamp_input: Option<usize>,
+    /// Whether a null deletes, rather than write nothing.
+    pub nulls_delete: bool,
+    /// The level of consistency; `None` is the catalog's.
+    pub consistency: Option<String>,
 }
 
 impl InsertSpec {
+    /// What an `INSERT` into a table writes, of an input that has all of the table's columns, and after them those
+    /// of the statement's `USING` clause. `columns` are those that the statement names; `None` are all.
+    pub(super) fn plan(
+        table: &CassandraTable,
+        settings: &CassandraSettings,
+        columns: Option<&[String]>,
+    ) -> Result<Self, CassandraError> {
+        let metadata = table.metadata();
+        if metadata.columns.values().any(|column| is_counter(&column.typ)) {
+            return Err(CassandraError::NotSupported(
+                "INSERT into counters, which would count twice if it were repeated (there is UPDATE t SET c = c + n),"
+                    .to_owned(),
+            ));
+        }
+        let schema = table.schema();
+        let (inputs, names): (Vec<usize>, Vec<String>) = schema
+            .fields()
+            .iter()
+            .enumerate()
+            .filter(|(_, field)| columns.is_none_or(|columns| is_written(metadata, columns, field.name())))
+            .map(|(input, field)| (input, field.name().clone()))
+            .unzip();
+        let using = table.using();
+        let mut next_input = schema.fields().len()..;
+        let mut input = |value: &Option<UsingValue>| match value {
+            Some(UsingValue::Column(_)) => next_input.next(),
+            _ => None,
+        };
+        let (ttl_input, timestamp_input) = (input(&using.ttl), input(&using.timestamp));
+        let number = |value: &Option<UsingValue>| match value {
+            Some(UsingValue::Number(number)) => Some(*number),
+            _ => None,
+        };
+        let chosen_us = number(&using.timestamp).or(settings.timestamp_us);
+        let is_open = |name: &String| metadata.columns.get(name).filter(|column| is_open_list(&column.typ)).is_some();
+        if let Some(list) = names.iter().find(|name| is_open(name))
+            && (chosen_us.is_some() || timestamp_input.is_some())
+        {
+            return Err(CassandraError::NotSupported(format!(
+                "INSERT of \"{list}\" with a timestamp of one's own, which would leave the elements of a list that is \
+                 not frozen twice if it were repeated,"
+            )));
+        }
+        let ttl_s = number(&using.ttl).and_then(|ttl_s| i32::try_from(ttl_s).ok());
+        Ok(Self {
+            options: table.cluster().options().clone(),
+            keyspace: table.names().0.to_owned(),
+            table: table.names().1.to_owned(),
+            columns: names,
+            inputs,
+            timestamp_us: chosen_us.unwrap_or_else(Self::now_us),
+            ttl_s: if ttl_input.is_some() { None } else { ttl_s.or(settings.ttl_s) },
+            ttl_input,
+            timestamp_input,
+            nulls_delete: settings.write_nulls == WriteNulls::Delete,
+            consistency: settings.write_consistency.clone(),
+        })
+    }
+
     /// The present as a write timestamp.
     pub fn now_us() -> i64 {
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64)
@@ -54,7 +125,15 @@ impl InsertSpec {
     fn cql(&self) -> String {
         let names = self.columns.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ");
         let places = vec!["?"; self.columns.len()].join(", ");
-        format!("INSERT INTO {}.{} ({names}) VALUES ({places})", quoted(&self.keyspace), quoted(&self.table))
+        let mut using = Vec::new();
+        if self.ttl_s.is_some() || self.ttl_input.is_some() {
+            using.push("TTL ?");
+        }
+        if self.timestamp_input.is_some() {
+            using.push("TIMESTAMP ?");
+        }
+        let using = if using.is_empty() { String::new() } else { format!(" USING {}", using.join(" AND ")) };
+        format!("INSERT INTO {}.{} ({names}) VALUES ({places}){using}", quoted(&self.keyspace), quoted(&self.table))
     }
 
     fn full_name(&self) -> String {
@@ -71,7 +150,8 @@ pub struct CassandraInsertExec {
     metrics: ExecutionPlanMetricsSet,
 }
 
-fn count_schema() -> SchemaRef {
+/// One column, with the number of rows that were written.
+pub(super) fn count_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![Field::new("count", DataType::UInt64, false)]))
 }
 
@@ -143,142 +223,138 @@ impl ExecutionPlan for CassandraInsertExec {
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let rows = self.input.execute(partition, context)?;
-        let writer = Writer {
-            spec: self.spec.clone(),
-            acknowledged: MetricBuilder::new(&self.metrics).counter("rows_written", partition),
-            retries: MetricBuilder::new(&self.metrics).counter("retries", partition),
-        };
+        let (spec, metrics) = (self.spec.clone(), WriteMetrics::new(&self.metrics, partition));
         let written = futures::stream::once(async move {
-            let count = writer.write(rows).await?;
+            let count = write(&spec, rows, metrics).await?;
             Ok(RecordBatch::try_new(count_schema(), vec![Arc::new(UInt64Array::from(vec![count]))])?)
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(count_schema(), written)))
     }
 }
 
-/// Writes one partition.
-struct Writer {
-    spec: Arc<InsertSpec>,
-    acknowledged: Count,
-    retries: Count,
+/// Whether a column is written by an `INSERT` that names these. A key that it leaves out is null, which is an error;
+/// but what it writes of static columns only has no clustering key.
+fn is_written(table: &Table, named: &[String], column: &String) -> bool {
+    let kind = |name: &String| table.columns.get(name).map(|column| &column.kind);
+    let has_row = named.iter().any(|name| matches!(kind(name), Some(ColumnKind::Regular | ColumnKind::Clustering)))
+        || !named.iter().any(|name| matches!(kind(name), Some(ColumnKind::Static)));
+    match kind(column) {
+        Some(ColumnKind::PartitionKey) => true,
+        Some(ColumnKind::Clustering) => has_row,
+        _ => named.contains(column),
+    }
 }
 
-/// A column to write: its name, its type, and whether it is part of the key.
+/// Writes one partition.
+async fn write(spec: &InsertSpec, rows: SendableRecordBatchStream, metrics: WriteMetrics) -> Result<u64> {
+    let cluster = CassandraCluster::shared(&spec.options).await?;
+    let table = cluster
+        .find_table(&spec.keyspace, &spec.table)
+        .await?
+        .ok_or_else(|| gone(spec, "there is no such table any more".to_owned()))?;
+    let targets = targets(spec, &table)?;
+    let repeat = match targets.iter().any(|target| is_open_list(&target.cql)) {
+        true => Repeat::Later,
+        false => Repeat::Same,
+    };
+    let request = Request {
+        keyspace: spec.keyspace.clone(),
+        table: spec.table.clone(),
+        cql: spec.cql(),
+        consistency: write_consistency(spec.consistency.as_deref(), &spec.options),
+        timestamp_us: Some(match repeat {
+            // A repeated task has to write later than the one before it, whose elements it replaces.
+            Repeat::Later => InsertSpec::now_us().max(spec.timestamp_us),
+            Repeat::Same | Repeat::Never => spec.timestamp_us,
+        }),
+        repeat,
+        key_cells: table
+            .partition_key
+            .iter()
+            .filter_map(|key| spec.columns.iter().position(|column| column == key))
+            .collect(),
+    };
+    let writer = Writer::open(cluster, request, metrics).await?;
+    let mut row_number = 0u64;
+    let encoded = rows.map(|batch| {
+        let batch = batch?;
+        let rows = encode(spec, &batch, &targets, row_number).map_err(|error| writer.stopped_by(error))?;
+        row_number += batch.num_rows() as u64;
+        Ok::<_, DataFusionError>(rows)
+    });
+    writer.write(encoded).await
+}
+
+/// A column to write: its name, its place in the input, its type, and whether it is part of the key.
 struct Target {
     name: String,
+    input: usize,
     cql: ColumnType<'static>,
     is_key: bool,
 }
 
-impl Writer {
-    async fn write(&self, rows: SendableRecordBatchStream) -> Result<u64> {
-        let cluster = CassandraCluster::shared(&self.spec.options).await?;
-        let targets = self.targets(&cluster).await?;
-        let what = format!("while writing to {}", self.spec.full_name());
-        let mut statement = cluster.prepare(&self.spec.cql(), &what).await?;
-        statement.set_consistency(self.spec.options.write_consistency());
-        statement.set_timestamp(Some(self.spec.timestamp_us));
-        let (cluster, statement, targets) = (&cluster, &statement, &targets);
-        let mut row_number = 0u64;
-        let encoded = rows.map(move |batch| {
-            let batch = batch?;
-            let rows = self.encode(&batch, targets, row_number).map_err(|error| self.stopped_by(error))?;
-            row_number += batch.num_rows() as u64;
-            Ok::<_, DataFusionError>(futures::stream::iter(rows.into_iter().map(Ok::<_, DataFusionError>)))
-        });
-        encoded
-            .try_flatten()
-            .map(|row| async move {
-                self.write_row(cluster, statement, &row?).await?;
-                self.acknowledged.add(1);
-                Ok::<(), DataFusionError>(())
-            })
-            .buffer_unordered(self.spec.options.write_concurrency)
-            .try_collect::<()>()
-            .await?;
-        Ok(self.acknowledged.value() as u64)
-    }
+fn gone(spec: &InsertSpec, reason: String) -> CassandraError {
+    CassandraError::Refused { what: format!("to write to {}", spec.full_name()), reason }
+}
 
-    /// The error with what is known of the rows before it.
-    fn stopped_by(&self, error: CassandraError) -> CassandraError {
-        CassandraError::Write {
-            table: self.spec.full_name(),
-            acknowledged_rows: self.acknowledged.value() as u64,
-            source: Box::new(error),
-        }
+fn targets(spec: &InsertSpec, table: &Table) -> Result<Vec<Target>, CassandraError> {
+    let column = |(name, input): (&String, &usize)| {
+        let column =
+            table.columns.get(name).ok_or_else(|| gone(spec, format!("there is no column \"{name}\" any more")))?;
+        let is_key = matches!(column.kind, ColumnKind::PartitionKey | ColumnKind::Clustering);
+        Ok(Target { name: name.clone(), input: *input, cql: column.typ.clone(), is_key })
+    };
+    let mut targets = spec.columns.iter().zip(&spec.inputs).map(column).collect::<Result<Vec<_>, _>>()?;
+    let extra = [("TTL", spec.ttl_input, NativeType::Int), ("TIMESTAMP", spec.timestamp_input, NativeType::BigInt)];
+    for (name, input, native) in extra {
+        let target = |input| Target { name: name.to_owned(), input, cql: ColumnType::Native(native), is_key: false };
+        targets.extend(input.map(target));
     }
+    Ok(targets)
+}
 
-    async fn targets(&self, cluster: &CassandraCluster) -> Result<Vec<Target>, CassandraError> {
-        let gone =
-            |reason: String| CassandraError::Refused { what: format!("to write to {}", self.spec.full_name()), reason };
-        let table = cluster
-            .find_table(&self.spec.keyspace, &self.spec.table)
-            .await?
-            .ok_or_else(|| gone("there is no such table any more".to_owned()))?;
-        self.spec
-            .columns
-            .iter()
-            .map(|name| {
-                let column =
-                    table.columns.get(name).ok_or_else(|| gone(format!("there is no column \"{name}\" any more")))?;
-                let is_key = matches!(column.kind, ColumnKind::PartitionKey | ColumnKind::Clustering);
-                Ok(Target { name: name.clone(), cql: column.typ.clone(), is_key })
-            })
-            .collect()
-    }
-
-    fn encode(
-        &self,
-        batch: &RecordBatch,
-        targets: &[Target],
-        first_row: u64,
-    ) -> Result<Vec<EncodedRow>, CassandraError> {
-        let columns = batch
-            .columns()
-            .iter()
-            .zip(targets)
-            .map(|(column, target)| prepare_column(column, &target.cql))
-            .collect::<Result<Vec<ArrayRef>, _>>()?;
-        (0..batch.num_rows())
-            .map(|row| {
-                let mut encoded = EncodedRow::default();
-                for (column, target) in columns.iter().zip(targets) {
-                    if target.is_key && column.is_null(row) {
-                        return Err(CassandraError::NullKey {
-                            table: self.spec.full_name(),
-                            column: target.name.clone(),
-                            row: first_row + row as u64 + 1,
-                        });
-                    }
-                    encoded
-                        .push(column.as_ref(), row, &target.cql)
-                        .map_err(|reason| CassandraError::Value { column: target.name.clone(), reason })?;
-                }
-                Ok(encoded)
-            })
-            .collect()
-    }
-
-    async fn write_row(
-        &self,
-        cluster: &CassandraCluster,
-        statement: &PreparedStatement,
-        row: &EncodedRow,
-    ) -> Result<(), CassandraError> {
-        let mut backoff = FIRST_BACKOFF;
-        let mut attempt = 1;
-        loop {
-            let error = match cluster.session().execute_unpaged(statement, row).await {
-                Ok(_) => return Ok(()),
-                Err(error) => CassandraError::from_execution("while writing", &error),
+/// A batch's rows as rows of cells, which are those of `targets` and the statement's own time to live.
+fn encode(
+    spec: &InsertSpec,
+    batch: &RecordBatch,
+    targets: &[Target],
+    first_row: u64,
+) -> Result<Vec<EncodedRow>, CassandraError> {
+    let column = |target: &Target| {
+        let column = batch.columns().get(target.input);
+        prepare_column(column.ok_or_else(|| gone(spec, format!("its input lacks \"{}\"", target.name)))?, &target.cql)
+    };
+    let columns = targets.iter().map(column).collect::<Result<Vec<ArrayRef>, _>>()?;
+    (0..batch.num_rows())
+        .map(|row| {
+            let mut encoded = EncodedRow::default();
+            let cells = || columns.iter().zip(targets);
+            let value = |(column, target): (&ArrayRef, &Target), encoded: &mut EncodedRow| {
+                let pushed = encoded.push(column.as_ref(), row, &target.cql);
+                pushed.map_err(|reason| CassandraError::Value { column: target.name.clone(), reason })
             };
-            if attempt >= ROW_ATTEMPTS || !error.is_transient() {
-                return Err(self.stopped_by(error));
+            for (column, target) in cells().take(spec.columns.len()) {
+                if column.is_valid(row) {
+                    value((column, target), &mut encoded)?;
+                } else if target.is_key {
+                    return Err(CassandraError::NullKey {
+                        table: spec.full_name(),
+                        column: target.name.clone(),
+                        row: first_row + row as u64 + 1,
+                    });
+                } else if spec.nulls_delete {
+                    encoded.push_null();
+                } else {
+                    encoded.push_unset();
+                }
             }
-            self.retries.add(1);
-            tokio::time::sleep(backoff).await;
-            backoff *= 2;
-            attempt += 1;
-        }
-    }
+            if let Some(ttl_s) = spec.ttl_s {
+                encoded.push_raw(&ttl_s.to_be_bytes());
+            }
+            for cell in cells().skip(spec.columns.len()) {
+                value(cell, &mut encoded)?;
+            }
+            Ok(encoded)
+        })
+        .collect()
 }

@@ -35,7 +35,7 @@
 //! [`details`], [`catalog`], [`table`], [`columns`],
 //! [`functions`], [`pushdown`], [`split`], [`spec`], [`scan`], [`reader`], [`replicas`], [`decode`], [`types`], [`declared`],
 //! [`probe`], [`direct_join`], [`nearest`], [`partition_limit`], [`extremes`],
-//! [`insert`], [`encode`], [`ddl`], [`statistics`], [`sample`].
+//! [`insert`], [`write`], [`encode`], [`ddl`], [`statistics`], [`sample`].
 
 pub mod catalog;
 pub mod cluster;
@@ -67,6 +67,7 @@ pub mod table;
 pub mod throttle;
 pub mod tls;
 pub mod types;
+pub mod write;
 
 use std::sync::Arc;
 
@@ -83,6 +84,9 @@ pub use scan::{CassandraScanExec, preferred_hosts};
 pub use session::CassandraSettings;
 pub use statistics::TableStatistics;
 pub use table::CassandraTable;
+pub use write::maps::map_functions;
+pub use write::mutate::CassandraMutateExec;
+pub use write::using::{Using, UsingValue, insert_using_columns, plan_write};
 
 /// What a session needs for everything that this module can do beyond reading and writing tables: its settings, its
 /// functions and operators, and the rule that tells tables what is asked of them.
@@ -95,7 +99,9 @@ pub fn with_cassandra(builder: SessionStateBuilder) -> SessionStateBuilder {
         extensions.insert(CassandraSettings::default());
     }
     let mut builder = builder.with_analyzer_rule(Arc::new(functions::AskCassandra));
-    builder.scalar_functions().get_or_insert_default().extend(functions::functions());
+    let scalar_functions = builder.scalar_functions().get_or_insert_default();
+    scalar_functions.extend(functions::functions());
+    scalar_functions.extend(map_functions());
     builder.expr_planners().get_or_insert_default().insert(0, Arc::new(nearest::VectorOperators));
     builder
 }

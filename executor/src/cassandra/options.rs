@@ -29,8 +29,10 @@ pub struct CassandraOptions {
     pub split_size_mb: u64,
     /// Token ranges that one task reads at a time.
     pub ranges_in_flight: usize,
-    /// Rows that one task has under way when it writes.
+    /// Requests that one task has under way when it writes, at most.
     pub write_concurrency: usize,
+    /// Rows a second that one process writes to one node; 0 is as many as it takes.
+    pub write_rows_per_second: u32,
     /// Who logs in, if the cluster asks.
     pub username: Option<String>,
     /// The password that goes with it.
@@ -90,6 +92,7 @@ impl Default for CassandraOptions {
             split_size_mb: 64,
             ranges_in_flight: 4,
             write_concurrency: 128,
+            write_rows_per_second: 0,
             username: None,
             password: None,
             reads_per_second: None,
@@ -106,7 +109,7 @@ impl Default for CassandraOptions {
     }
 }
 
-const NAMES: [&str; 21] = [
+const NAMES: [&str; 22] = [
     "contact_points",
     "local_dc",
     "consistency",
@@ -116,6 +119,7 @@ const NAMES: [&str; 21] = [
     "split_size_mb",
     "ranges_in_flight",
     "write_concurrency",
+    "write_rows_per_second",
     "username",
     "password",
     "reads_per_second",
@@ -178,6 +182,9 @@ impl CassandraOptions {
             "split_size_mb" => self.split_size_mb = number("split_size_mb", value, 1, 1 << 20)?,
             "ranges_in_flight" => self.ranges_in_flight = number("ranges_in_flight", value, 1, 64)? as usize,
             "write_concurrency" => self.write_concurrency = number("write_concurrency", value, 1, 4_096)? as usize,
+            "write_rows_per_second" => {
+                self.write_rows_per_second = number("write_rows_per_second", value, 0, 100_000_000)? as u32;
+            }
             "username" => self.username = Some(value.to_owned()),
             "password" => self.password = Some(value.to_owned()),
             "reads_per_second" => self.reads_per_second = Some(limit("reads_per_second", value)?),

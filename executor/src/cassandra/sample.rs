@@ -62,7 +62,7 @@ pub async fn analyze(
     let refused = |reason: String| CassandraError::Refused { what: what.clone(), reason };
     let metadata =
         cluster.find_table(keyspace, table).await?.ok_or_else(|| refused("there is no such table".to_owned()))?;
-    let schema = table_schema(&metadata, &*cluster.declared_types(keyspace, table, &metadata).await)?;
+    let schema = table_schema(&metadata, &cluster.details(keyspace, table).await?.declared)?;
     let fields = schema.fields().iter().filter(|field| columns.is_empty() || columns.contains(field.name()));
     let columns: Vec<Sampled> = fields
         .map(|field| Sampled {

@@ -18,7 +18,7 @@ use scylla::cluster::metadata::{ColumnKind, ColumnType, NativeType, Table};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::cluster::CassandraCluster;
+use super::cluster::{CassandraCluster, quoted};
 use super::columns::ScanColumn;
 use super::details::TableDetails;
 use super::error::CassandraError;
@@ -29,6 +29,8 @@ use super::session::CassandraSettings;
 use super::spec::{ClusteringColumn, Estimate, Keys, ScanSpec, VectorColumn};
 use super::split::{self, TokenRange, descriptor_schema, encode_ranges};
 use super::types::{is_multi_cell, table_schema};
+use super::write::mutate;
+use super::write::using::{Using, WriteOptions};
 
 /// What a read by key is taken to return, for choosing where it runs.
 const BYTES_PER_KEY: u64 = 16 << 10;
@@ -42,7 +44,7 @@ const INDEXED_PART: u64 = 10;
 const KEYS_OF_ONE_PARTITION: usize = 500;
 
 /// A Cassandra table or materialized view.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct CassandraTable {
     cluster: Arc<CassandraCluster>,
     keyspace: String,
@@ -54,6 +56,7 @@ pub struct CassandraTable {
     columns: Vec<ScanColumn>,
     schema: SchemaRef,
     constraints: Constraints,
+    write: WriteOptions,
 }
 
 impl CassandraTable {
@@ -73,7 +76,8 @@ impl CassandraTable {
         let columns = schema.fields().iter().map(|field| ScanColumn::Cell(field.name().clone())).collect();
         let (keyspace, name) = (keyspace.to_owned(), name.to_owned());
         let settings = CassandraSettings::default();
-        Ok(Self { cluster, keyspace, name, metadata, details, settings, columns, schema, constraints })
+        let write = WriteOptions::default();
+        Ok(Self { cluster, keyspace, name, metadata, details, settings, columns, schema, constraints, write })
     }
 
     /// The same table as a session with these settings sees it, with more columns after its own: what Cassandra knows of
@@ -90,17 +94,45 @@ impl CassandraTable {
                 columns.push(column.clone());
             }
         }
-        Ok(Self {
-            cluster: self.cluster.clone(),
-            keyspace: self.keyspace.clone(),
-            name: self.name.clone(),
-            metadata: self.metadata.clone(),
-            details: self.details.clone(),
-            settings: settings.clone(),
-            columns,
-            schema: Arc::new(Schema::new(fields)),
-            constraints: self.constraints.clone(),
-        })
+        let (settings, schema) = (settings.clone(), Arc::new(Schema::new(fields)));
+        Ok(Self { settings, columns, schema, ..self.clone() })
+    }
+
+    /// The same table for a statement that writes to it.
+    pub(super) fn writing(&self, write: WriteOptions) -> Self {
+        Self { write, ..self.clone() }
+    }
+
+    /// The statement's `USING` clause.
+    pub(super) fn using(&self) -> &Using {
+        &self.write.using
+    }
+
+    pub(super) fn cluster(&self) -> &Arc<CassandraCluster> {
+        &self.cluster
+    }
+
+    pub(super) fn metadata(&self) -> &Table {
+        &self.metadata
+    }
+
+    pub(super) fn details(&self) -> &TableDetails {
+        &self.details
+    }
+
+    /// Keyspace and table.
+    pub(super) fn names(&self) -> (&str, &str) {
+        (&self.keyspace, &self.name)
+    }
+
+    /// Keyspace and table, for messages.
+    pub(super) fn full_name(&self) -> String {
+        format!("{}.{}", self.keyspace, self.name)
+    }
+
+    /// Keyspace and table in CQL.
+    pub(super) fn quoted_name(&self) -> String {
+        format!("{}.{}", quoted(&self.keyspace), quoted(&self.name))
     }
 
     fn check(&self, column: &ScanColumn) -> Result<(), CassandraError> {
@@ -286,33 +318,31 @@ impl TableProvider for CassandraTable {
     /// The plan has a row for each partition of its input, with the number of rows it wrote.
     async fn insert_into(
         &self,
-        _state: &dyn Session,
+        state: &dyn Session,
         input: Arc<dyn ExecutionPlan>,
         op: InsertOp,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         if op != InsertOp::Append {
             return Err(CassandraError::NotSupported(format!("{op}")).into());
         }
-        if self.metadata.columns.values().any(|column| is_counter(&column.typ)) {
-            return Err(CassandraError::NotSupported(
-                "INSERT into counters, which would count twice if it were repeated,".to_owned(),
-            )
-            .into());
-        }
-        let spec = InsertSpec {
-            options: self.cluster.options().clone(),
-            keyspace: self.keyspace.clone(),
-            table: self.name.clone(),
-            columns: self.schema.fields().iter().map(|field| field.name().clone()).collect(),
-            timestamp_us: InsertSpec::now_us(),
-        };
+        let spec = InsertSpec::plan(self, &CassandraSettings::of(state), self.write.columns.as_deref())?;
         Ok(Arc::new(CassandraInsertExec::new(spec, input)))
     }
-}
 
-fn is_counter(typ: &scylla::cluster::metadata::ColumnType<'_>) -> bool {
-    use scylla::cluster::metadata::{ColumnType, NativeType};
-    matches!(typ, ColumnType::Native(NativeType::Counter))
+    /// The plan has one row, with the number of keys that were written.
+    async fn update(
+        &self,
+        state: &dyn Session,
+        assignments: Vec<(String, Expr)>,
+        filters: Vec<Expr>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(Arc::new(mutate::update(self, state, assignments, &filters)?))
+    }
+
+    /// The plan has one row, with the number of keys that were deleted.
+    async fn delete_from(&self, state: &dyn Session, filters: Vec<Expr>) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(Arc::new(mutate::delete(self, state, &filters)?))
+    }
 }
 
 /// A node's own part in bytes: a specification and a schema.

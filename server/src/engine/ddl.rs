@@ -63,6 +63,59 @@ pub(super) async fn execute_catalog(session: &Session, kind: &StatementKind) -> 
     }
 }
 
+/// Creates and drops keyspaces and indexes.
+pub(super) async fn execute_cql(session: &Session, kind: &StatementKind) -> Result<(), EngineError> {
+    match kind {
+        StatementKind::CreateKeyspace { name, if_not_exists, options } => {
+            let (catalog, schema) = keyspace_name(session, name)?;
+            create_keyspace(session, &catalog, &schema, *if_not_exists, options).await
+        }
+        StatementKind::DropKeyspace { name, if_exists, cascade } => {
+            let (catalog, schema) = keyspace_name(session, name)?;
+            drop_schema(session, &catalog, &schema, *if_exists, *cascade).await
+        }
+        StatementKind::CreateIndex(index) => {
+            let name = match index.table.as_slice() {
+                [table] => {
+                    FullName { catalog: session.database(), schema: session.current_schema(), table: table.clone() }
+                }
+                [schema, table] => {
+                    FullName { catalog: session.database(), schema: schema.clone(), table: table.clone() }
+                }
+                [catalog, schema, table] => {
+                    FullName { catalog: catalog.clone(), schema: schema.clone(), table: table.clone() }
+                }
+                other => return Err(not_a_name(&other.join("."), "table")),
+            };
+            let cluster = cassandra(session, &name.catalog).await?;
+            let cql = cql::create_index_cql(&cql::Index {
+                keyspace: &name.schema,
+                table: &name.table,
+                name: index.name.as_deref(),
+                if_not_exists: index.if_not_exists,
+                column: &index.column,
+                part: index.part.as_deref(),
+                method: index.method.as_deref(),
+                options: &index.options,
+            })?;
+            Ok(cluster.execute_ddl(&cql).await?)
+        }
+        _ => Err(EngineError::new(SqlState::INTERNAL, "not a statement about keyspaces")),
+    }
+}
+
+fn keyspace_name(session: &Session, parts: &[String]) -> Result<(String, String), EngineError> {
+    match parts {
+        [schema] => Ok((session.database(), schema.clone())),
+        [catalog, schema] => Ok((catalog.clone(), schema.clone())),
+        _ => Err(not_a_name(&parts.join("."), "keyspace")),
+    }
+}
+
+fn not_a_name(name: &str, kind: &str) -> EngineError {
+    EngineError::new(SqlState::SYNTAX_ERROR, format!("\"{name}\" is not the name of a {kind}"))
+}
+
 /// A name with all of its parts.
 struct FullName {
     catalog: String,
@@ -160,6 +213,10 @@ fn option_map(options: &[SqlOption]) -> Result<BTreeMap<String, String>, EngineE
     options
         .iter()
         .map(|option| match option {
+            // The names of data centres have capitals.
+            SqlOption::KeyValue { key, value } if key.quote_style.is_some() => {
+                Ok((key.value.clone(), option_text(value)))
+            }
             SqlOption::KeyValue { key, value } => Ok((key.value.to_lowercase(), option_text(value))),
             other => Err(EngineError::new(
                 SqlState::SYNTAX_ERROR,
@@ -173,6 +230,7 @@ fn option_text(value: &Expr) -> String {
     match value {
         Expr::Value(value) => match &value.value {
             Value::SingleQuotedString(text) => text.clone(),
+            Value::DollarQuotedString(text) => text.value.clone(),
             other => other.to_string(),
         },
         other => other.to_string(),
@@ -308,16 +366,26 @@ async fn create_schema(
         return Err(EngineError::not_supported("CREATE SCHEMA ... AUTHORIZATION"));
     };
     let (catalog, schema) = schema_name(session, name)?;
-    if if_not_exists && session.schema_names(&catalog).contains(&schema) {
+    create_keyspace(session, &catalog, &schema, if_not_exists, &option_map(with)?).await
+}
+
+async fn create_keyspace(
+    session: &Session,
+    catalog: &str,
+    schema: &str,
+    if_not_exists: bool,
+    options: &BTreeMap<String, String>,
+) -> Result<(), EngineError> {
+    if if_not_exists && session.schema_names(catalog).iter().any(|name| name == schema) {
         session.notice(format!("schema \"{schema}\" already exists, skipping"));
         return Ok(());
     }
-    if is_cassandra(session, &catalog) {
-        let cluster = cassandra(session, &catalog).await?;
-        let statement = cql::create_keyspace_cql(&schema, &option_map(with)?)?;
+    if is_cassandra(session, catalog) {
+        let cluster = cassandra(session, catalog).await?;
+        let statement = cql::create_keyspace_cql(schema, options)?;
         return Ok(cluster.execute_ddl(&statement).await?);
     }
-    Ok(session.engine().catalogs.create_schema(&schema).await?)
+    Ok(session.engine().catalogs.create_schema(schema).await?)
 }
 
 /// `schema` or `catalog.schema`.
@@ -359,24 +427,39 @@ async fn drop_object(
         }
         ObjectType::Schema | ObjectType::Database => {
             let (catalog, schema) = schema_name(session, name)?;
-            if if_exists && !session.schema_names(&catalog).contains(&schema) {
-                session.notice(format!("schema \"{schema}\" does not exist, skipping"));
-                return Ok(());
-            }
-            if is_cassandra(session, &catalog) {
-                let tables = session.table_names(&catalog, &schema);
-                if !tables.is_empty() && !cascade {
-                    return Err(EngineError::new(
-                        SqlState("2BP01"),
-                        format!("schema \"{schema}\" is not empty: it holds {} table(s)", tables.len()),
-                    )
-                    .with_hint("use DROP SCHEMA ... CASCADE to drop what it holds too"));
-                }
-                let cluster = cassandra(session, &catalog).await?;
-                return Ok(cluster.execute_ddl(&cql::drop_keyspace_cql(&schema)).await?);
-            }
-            Ok(session.engine().catalogs.drop_schema(&schema, cascade).await?)
+            drop_schema(session, &catalog, &schema, if_exists, cascade).await
+        }
+        ObjectType::Index => {
+            let name = full_name(session, name)?;
+            let cluster = cassandra(session, &name.catalog).await?;
+            Ok(cluster.execute_ddl(&cql::drop_index_cql(&name.schema, &name.table, if_exists)).await?)
         }
         other => Err(EngineError::not_supported(format!("DROP {other}"))),
     }
+}
+
+async fn drop_schema(
+    session: &Session,
+    catalog: &str,
+    schema: &str,
+    if_exists: bool,
+    cascade: bool,
+) -> Result<(), EngineError> {
+    if if_exists && !session.schema_names(catalog).iter().any(|name| name == schema) {
+        session.notice(format!("schema \"{schema}\" does not exist, skipping"));
+        return Ok(());
+    }
+    if is_cassandra(session, catalog) {
+        let tables = session.table_names(catalog, schema);
+        if !tables.is_empty() && !cascade {
+            return Err(EngineError::new(
+                SqlState("2BP01"),
+                format!("schema \"{schema}\" is not empty: it holds {} table(s)", tables.len()),
+            )
+            .with_hint("use DROP SCHEMA ... CASCADE to drop what it holds too"));
+        }
+        let cluster = cassandra(session, catalog).await?;
+        return Ok(cluster.execute_ddl(&cql::drop_keyspace_cql(schema)).await?);
+    }
+    Ok(session.engine().catalogs.drop_schema(schema, cascade).await?)
 }

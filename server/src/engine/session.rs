@@ -394,6 +394,9 @@ impl Session {
             | StatementKind::RefreshCatalog { .. } => {
                 ddl::execute_catalog(self, kind).await?;
             }
+            StatementKind::CreateKeyspace { .. }
+            | StatementKind::DropKeyspace { .. }
+            | StatementKind::CreateIndex(_) => ddl::execute_cql(self, kind).await?,
             StatementKind::CreateQueue { .. }
             | StatementKind::AlterQueue { .. }
             | StatementKind::DropQueue { .. }
@@ -411,12 +414,7 @@ impl Session {
 
     /// A DataFusion plan of a statement, with a hint where a name is not known.
     pub(super) async fn plan(&self, statement: &Statement, sql: &DfStatement) -> Result<LogicalPlan, EngineError> {
-        let state = self.context.state();
-        let planned = match insert::by_name(self, sql).boxed().await {
-            Ok(named) => state.statement_to_plan(named.unwrap_or_else(|| sql.clone())).boxed().await,
-            Err(error) => Err(error),
-        };
-        planned.map_err(|error| {
+        insert::plan(self, sql, &statement.using).boxed().await.map_err(|error| {
             let span = error.diagnostic().and_then(|diagnostic| diagnostic.span);
             let position = span.map(|span| {
                 let place = Location { line: span.start.line, column: span.start.column };
