@@ -270,6 +270,11 @@ impl Service {
         Ok(())
     }
 
+    /// The ids of the executors' processes of a cluster.
+    pub fn executor_process_ids(&self) -> Vec<u32> {
+        self.executors.lock().expect(UNPOISONED).iter().map(Process::id).collect()
+    }
+
     /// Kills executor `index` of a cluster, as a crash would.
     pub fn kill_executor(&self, index: usize) {
         self.executors.lock().expect(UNPOISONED)[index].kill();

@@ -311,7 +311,7 @@ impl Cells {
                 Some(bytes) => {
                     let mut parts = Parts(bytes);
                     let scale = parts.int()?;
-                    builder.append_value(decimal_text(&BigInt::from_signed_bytes_be(parts.0), scale)?);
+                    builder.append_value(decimal_text(&BigInt::from_signed_bytes_be(parts.0), scale));
                 }
                 None => builder.append_null(),
             },
@@ -428,7 +428,7 @@ impl Cells {
 }
 
 /// Bytes of an element in a vector; `None` if each has its length before it.
-fn vector_item_bytes(item: &ColumnType<'_>) -> Option<usize> {
+pub(super) fn vector_item_bytes(item: &ColumnType<'_>) -> Option<usize> {
     match item {
         ColumnType::Native(native) => match native {
             NativeType::Boolean => Some(1),
@@ -442,7 +442,7 @@ fn vector_item_bytes(item: &ColumnType<'_>) -> Option<usize> {
     }
 }
 
-/// The digits that a decimal's text may have; a value of two billion zeros is somebody's attack.
+/// Digits after the point up to which a decimal is written in full; a million zeros are somebody's attack.
 const DECIMAL_DIGITS: i32 = 10_000;
 
 /// A number in units of `10^-scale`; an error if it is not a whole number of them or has too many digits.
@@ -451,7 +451,7 @@ fn rescaled(bytes: &[u8], has_scale: bool, precision: u8, scale: i8) -> Result<B
     let own_scale = if has_scale { parts.int()? } else { 0 };
     let unscaled = BigInt::from_signed_bytes_be(parts.0);
     let does_not_fit = || {
-        let text = decimal_text(&unscaled, own_scale).unwrap_or_default();
+        let text = decimal_text(&unscaled, own_scale);
         let shown: String = text.chars().take(100).collect();
         format!(
             "{shown} does not fit the declared decimal({precision},{scale}); declare a wider one in the table's comment"
@@ -479,20 +479,21 @@ fn rescaled(bytes: &[u8], has_scale: bool, precision: u8, scale: i8) -> Result<B
     }
 }
 
-/// An unscaled value and its scale as plain digits.
-fn decimal_text(unscaled: &BigInt, scale: i32) -> Result<String, Malformed> {
-    if !(-DECIMAL_DIGITS..=DECIMAL_DIGITS).contains(&scale) {
-        return Ok(format!("{unscaled}E{}", -i64::from(scale)));
+/// An unscaled value and its scale as digits, with an exponent where the scale is negative or very large.
+///
+/// Text has to keep the scale: `100` and `1E+2` are equal numbers, but other bytes, and so other partition keys.
+fn decimal_text(unscaled: &BigInt, scale: i32) -> String {
+    let exponent = -i64::from(scale);
+    if !(0..=DECIMAL_DIGITS).contains(&scale) {
+        return format!("{unscaled}E{exponent:+}");
     }
-    let digits = unscaled.magnitude().to_string();
+    if scale == 0 {
+        return unscaled.to_string();
+    }
     let sign = if unscaled.sign() == num_bigint::Sign::Minus { "-" } else { "" };
-    if scale <= 0 {
-        let zeros = if digits == "0" { 0 } else { scale.unsigned_abs() as usize };
-        return Ok(format!("{sign}{digits}{}", "0".repeat(zeros)));
-    }
-    let digits = format!("{digits:0>width$}", width = scale as usize + 1);
+    let digits = format!("{:0>width$}", unscaled.magnitude().to_string(), width = scale as usize + 1);
     let (whole, fraction) = digits.split_at(digits.len() - scale as usize);
-    Ok(format!("{sign}{whole}.{fraction}"))
+    format!("{sign}{whole}.{fraction}")
 }
 
 #[cfg(test)]
@@ -540,11 +541,11 @@ mod tests {
     fn decimals_and_varints_keep_every_digit() {
         let array = decode(
             ColumnType::Native(NativeType::Decimal),
-            &[Some(&[0, 0, 0, 2, 0xff]), Some(&[0xff, 0xff, 0xff, 0xfe, 7])],
+            &[Some(&[0, 0, 0, 2, 0xff]), Some(&[0xff, 0xff, 0xff, 0xfe, 7]), Some(&[0x80, 0, 0, 0, 7])],
         )
         .expect("decodes");
-        assert_eq!(array.as_string::<i32>().value(0), "-0.01");
-        assert_eq!(array.as_string::<i32>().value(1), "700");
+        let texts: Vec<_> = array.as_string::<i32>().iter().flatten().collect();
+        assert_eq!(texts, ["-0.01", "7E+2", "7E+2147483648"]);
         let array = decode(ColumnType::Native(NativeType::Varint), &[Some(&[0x7f; 20])]).expect("decodes");
         assert_eq!(array.as_string::<i32>().value(0).len(), 48);
     }

@@ -12,6 +12,7 @@ use scylla::serialize::SerializationError;
 use scylla::serialize::row::{RowSerializationContext, SerializeRow};
 use scylla::serialize::writers::RowWriter;
 
+use super::decode::vector_item_bytes;
 use super::error::CassandraError;
 use super::types::{arrow_type, cql_name};
 
@@ -170,19 +171,7 @@ fn encode(column: &dyn Array, row: usize, cql: &ColumnType<'_>, out: &mut Vec<u8
             if values.len() != usize::from(*dimensions) || values.null_count() > 0 {
                 return Err(format!("a vector takes {dimensions} values that are not null"));
             }
-            let variable = !matches!(
-                typ.as_ref(),
-                ColumnType::Native(
-                    NativeType::Boolean
-                        | NativeType::Int
-                        | NativeType::Float
-                        | NativeType::BigInt
-                        | NativeType::Double
-                        | NativeType::Timestamp
-                        | NativeType::Uuid
-                        | NativeType::Timeuuid
-                ) | ColumnType::Vector { .. }
-            );
+            let variable = vector_item_bytes(typ).is_none();
             for i in 0..values.len() {
                 if variable {
                     let bytes = encode_value(values.as_ref(), i, typ)?;
@@ -312,7 +301,8 @@ fn parse_decimal(text: &str) -> Result<(BigInt, i32), String> {
     let wrong = || format!("\"{text}\" is not a number");
     let trimmed = text.trim();
     let (mantissa, exponent) = match trimmed.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().map_err(|_| wrong())?),
+        // One more than the scale has: the least scale is the exponent 2147483648.
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i64>().map_err(|_| wrong())?),
         None => (trimmed, 0),
     };
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
@@ -320,7 +310,8 @@ fn parse_decimal(text: &str) -> Result<(BigInt, i32), String> {
         return Err(wrong());
     }
     let unscaled: BigInt = format!("{whole}{fraction}").parse().map_err(|_| wrong())?;
-    let scale = i32::try_from(fraction.len()).ok().and_then(|digits| digits.checked_sub(exponent)).ok_or_else(wrong)?;
+    let scale = i64::try_from(fraction.len()).ok().and_then(|digits| digits.checked_sub(exponent));
+    let scale = scale.and_then(|scale| i32::try_from(scale).ok()).ok_or_else(wrong)?;
     Ok((unscaled, scale))
 }
 
@@ -333,7 +324,8 @@ pub fn is_exact(arrow: &DataType, cql: &ColumnType<'_>) -> bool {
 mod tests {
     use std::sync::Arc;
 
-    use datafusion::arrow::array::{Int32Array, StringArray};
+    use datafusion::arrow::array::{FixedSizeListArray, Int32Array, StringArray};
+    use datafusion::arrow::datatypes::Field;
 
     use super::super::decode::ColumnDecoder;
     use super::*;
@@ -358,7 +350,19 @@ mod tests {
             (native(NativeType::Text), &["", "Grüße"][..]),
             (native(NativeType::BigInt), &["-9223372036854775808", "9223372036854775807"]),
             (native(NativeType::Varint), &["0", "-1", "123456789012345678901234567890123456789012345"]),
-            (native(NativeType::Decimal), &["0", "-0.01", "12345678901234567890.123456789", "100"]),
+            (
+                native(NativeType::Decimal),
+                &[
+                    "0",
+                    "0.00",
+                    "-0.01",
+                    "12345678901234567890.123456789",
+                    "100",
+                    "1E+2",
+                    "-7E+2147483648",
+                    "7E-2147483647",
+                ],
+            ),
             (
                 native(NativeType::Uuid),
                 &["00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"],
@@ -368,6 +372,27 @@ mod tests {
             (native(NativeType::Boolean), &["true", "false"]),
         ] {
             assert_eq!(round_trip(cql, texts), texts);
+        }
+    }
+
+    #[test]
+    fn vectors_nest_whatever_the_length_of_their_elements() {
+        let pair = |typ| ColumnType::Vector { typ: Box::new(typ), dimensions: 2 };
+        for (inner, texts) in [
+            (ColumnType::Native(NativeType::Text), StringArray::from(vec!["", "a", "bc", "def"])),
+            (ColumnType::Native(NativeType::Varint), StringArray::from(vec!["0", "-1", "128", "-129"])),
+        ] {
+            let cql = pair(pair(inner));
+            let mut column: ArrayRef = Arc::new(texts);
+            for length in [2, 1] {
+                let item = Arc::new(Field::new("item", column.data_type().clone(), true));
+                column = Arc::new(FixedSizeListArray::try_new(item, 2, column, None).expect("is even"));
+                assert_eq!(column.len(), length);
+            }
+            let bytes = encode_value(column.as_ref(), 0, &cql).expect("encodes");
+            let mut decoder = ColumnDecoder::new("c", &cql, column.data_type(), 1).expect("is known");
+            decoder.append(Some(&bytes)).expect("decodes");
+            assert_eq!(&decoder.finish().expect("finishes"), &column);
         }
     }
 

@@ -1,7 +1,8 @@
 //! Apache Cassandra as a DataFusion source and sink.
 //!
 //! Usable by itself: register a [`CassandraCatalog`] with any DataFusion session, and every table
-//! is `catalog.keyspace.table`. Nothing here knows of servers, queues or Ballista.
+//! is `catalog.keyspace.table`. Nothing here knows of servers, queues or Ballista. The example
+//! `join_memtable` of this crate joins a Cassandra table with a `MemTable` so.
 //!
 //! # How a scan works
 //!
@@ -20,16 +21,20 @@
 //! | `boolean` | `Boolean` |
 //! | `tinyint`, `smallint`, `int`, `bigint`, `counter` | `Int8`, `Int16`, `Int32`, `Int64`, `Int64` |
 //! | `float`, `double` | `Float32`, `Float64` |
-//! | `decimal`, `varint` | `Decimal` where declared (see [`declared`]), else `Utf8`, in full: no Arrow decimal holds every value |
+//! | `decimal`, `varint` | `Decimal128` or `Decimal256` where declared (see [`declared`]), else `Utf8`, with all digits and the scale (`0.50`, `1E+2`): no Arrow decimal holds every value |
 //! | `blob` | `Binary` |
 //! | `timestamp` | `Timestamp(Millisecond, "UTC")` |
 //! | `date`, `time` | `Date32`, `Time64(Nanosecond)` |
 //! | `duration` | `Interval(MonthDayNano)` |
 //! | `uuid`, `timeuuid`, `inet` | `Utf8` |
-//! | `list`, `set` | `List` |
-//! | `map` | `Map` |
-//! | tuple, user-defined type | `Struct` |
+//! | `list`, `set` | `List`; empty only if frozen, because Cassandra keeps no other empty collection |
+//! | `map` | `Map`, entries in the order of Cassandra's keys |
+//! | tuple | `Struct` of `c0`, `c1`, ... |
+//! | user-defined type | `Struct`; fields that were added later are null in older values |
 //! | `vector<t, n>` | `FixedSizeList` |
+//!
+//! An empty value of a type of fixed size, which Cassandra allows, is read as null. What is read and
+//! written again has the same bytes, but for such empty values and for fields that were added later.
 //!
 //! In reading order: [`options`], [`session`], [`error`], [`cluster`], [`tls`], [`throttle`],
 //! [`details`], [`catalog`], [`table`], [`columns`],

@@ -41,7 +41,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use datafusion::execution::FunctionRegistry;
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
@@ -392,10 +391,6 @@ fn base_state(config: SessionConfig, catalogs: &CatalogStore, runtime: &Arc<Runt
     for format in SessionStateDefaults::default_file_formats() {
         // Formats that are already there are the same ones.
         let _ = state.register_file_format(format, true);
-    }
-    // What an UPDATE of a map is said with; no function of DataFusion has these names.
-    for function in map_functions() {
-        let _ = state.register_udf(function);
     }
     state
 }

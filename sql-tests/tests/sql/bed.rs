@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use libtest_mimic::{Failed, Trial};
 use sluice_sql_tests::cassandra::Cassandra;
 use sluice_sql_tests::sluice_process::{self, Layout, Service};
@@ -74,6 +74,18 @@ impl Bed {
                 *slot = None;
             }
         }
+    }
+
+    /// An example that Cargo built beside this test.
+    pub fn example(&self, name: &str) -> Result<PathBuf> {
+        let test = std::env::current_exe().context("the path of this executable")?;
+        let places = [test.ancestors().nth(2), self.binary.parent()];
+        let found = places.into_iter().flatten().map(|dir| dir.join("examples").join(name)).find(|path| path.is_file());
+        found.with_context(|| {
+            format!(
+                "no example `{name}`: build it with cargo build --examples, or name target/debug/sluice in SLUICE_BIN"
+            )
+        })
     }
 
     /// A service that the test may break.

@@ -333,8 +333,8 @@ fn what_does_not_fit_in_memory_runs_in_stages(bed: &Bed) -> Result<()> {
     bed.block_on(tight.check_serving())
 }
 
-/// Resident memory of a process in bytes.
-fn resident_bytes(process: u32) -> Result<u64> {
+/// The most resident memory that a process has had, in bytes.
+pub fn resident_bytes(process: u32) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status"))?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).ok_or_else(|| anyhow!("no VmHWM"))?;
     let kib: u64 = line.split_whitespace().nth(1).ok_or_else(|| anyhow!("no figure in {line}"))?.parse()?;

@@ -1,10 +1,9 @@
 //! A program other than SQL that takes offers: the example of `scheduler/examples`, as its user runs it.
 
-use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use libtest_mimic::Trial;
 
 use crate::bed::{Bed, trial};
@@ -12,17 +11,6 @@ use crate::faults::run;
 
 pub fn trials(bed: &Arc<Bed>) -> Vec<Trial> {
     vec![trial(bed, "sharing::a_framework_takes_offers_beside_queries".to_owned(), beside_queries)]
-}
-
-/// The example that Cargo built beside this test.
-fn example(bed: &Bed) -> Result<PathBuf> {
-    let test = std::env::current_exe().context("the path of this executable")?;
-    let beside = |path: &std::path::Path| path.join("examples/cql_load");
-    let places = [test.ancestors().nth(2), bed.binary().parent()];
-    let found = places.into_iter().flatten().map(beside).find(|path| path.is_file());
-    found.context(
-        "no example `cql_load`: build it with cargo build --examples, or name target/debug/sluice in SLUICE_BIN",
-    )
 }
 
 fn beside_queries(bed: &Bed) -> Result<()> {
@@ -37,7 +25,7 @@ CREATE TABLE load_test.events (id bigint PRIMARY KEY, name text)",
         format!("CREATE CATALOG cass USING cassandra WITH (contact_points = '{}')", cassandra.contact_points());
     let fill = "INSERT INTO cass.load_test.events SELECT value AS id, 'event' AS name FROM generate_series(1, 1000) AS t(value)";
     run(bed, &service, &[&catalog, fill, "CREATE QUEUE load WITH (limit_cpu = 3)"])?;
-    let mut command = Command::new(example(bed)?);
+    let mut command = Command::new(bed.example("cql_load")?);
     command
         .args(["--sluice", &format!("http://127.0.0.1:{}", service.flight_port), "--queue", "load"])
         .args(["--nodes", cassandra.contact_points(), "--keys", "1000"])

@@ -12,12 +12,17 @@
 //! that stop nodes.
 
 mod bed;
+mod cassandra_faults;
 mod cassandra_load;
 mod cassandra_login;
+mod cassandra_memory;
+mod cassandra_pushdown;
 mod cassandra_trouble;
+mod cassandra_types;
 mod clients;
 mod faults;
 mod frameworks;
+mod library;
 mod plans;
 mod sharing;
 mod slt;
@@ -42,12 +47,17 @@ fn main() -> ExitCode {
     together.extend(tpch::trials(&bed));
     together.extend(clients::trials(&bed));
     together.extend(plans::trials(&bed));
+    together.extend(cassandra_types::trials(&bed));
+    together.extend(cassandra_pushdown::trials(&bed));
+    together.extend(library::trials(&bed));
     let shared = libtest_mimic::run(&arguments, together);
     // Services that nobody needs any more make room for those that will be broken or filled.
     bed.stop_services();
 
     let alone = Arguments { test_threads: Some(1), ..arguments };
     let mut apart = faults::trials(&bed);
+    apart.extend(cassandra_faults::trials(&bed));
+    apart.extend(cassandra_memory::trials(&bed));
     apart.extend(sharing::trials(&bed));
     apart.extend(frameworks::trials(&bed));
     apart.extend(cassandra_login::trials(&bed));

@@ -7,8 +7,10 @@ use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 use scylla::cluster::metadata::Table;
 
+use super::super::details::TableDetails;
 use super::super::error::CassandraError;
 use super::super::pushdown;
+use super::super::session::CassandraSettings;
 
 /// Keys that one statement may name; each is a request.
 const MOST_KEYS: usize = 1_000;
@@ -56,7 +58,7 @@ pub(super) fn keys(
     let mut keys = Keys::default();
     for alternative in alternatives(table, &filters).map_err(&wrong)? {
         let alternative: Vec<&Expr> = alternative.iter().collect();
-        let pushed = pushdown::plan(table, &alternative);
+        let pushed = pushdown::plan(table, &TableDetails::default(), &CassandraSettings::default(), &alternative);
         if let Some(unused) = pushed.used.iter().position(|used| !used) {
             return Err(wrong(format!(
                 "takes conditions that name keys, with values of their columns' own types; this does not: {}",

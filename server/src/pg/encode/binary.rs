@@ -61,7 +61,12 @@ pub fn cell(array: &ArrayRef, pg_type: PgType, options: EncodeOptions) -> Result
         DataType::Time64(TimeUnit::Microsecond) => number!(Time64MicrosecondType, put_i64),
         DataType::Timestamp(TimeUnit::Microsecond, _) => {
             let values = array.as_primitive::<TimestampMicrosecondType>().clone();
-            Box::new(move |row, out| out.put_i64(values.value(row).saturating_sub(EPOCH_MICROS)))
+            Box::new(move |row, out| {
+                out.put_i64(match values.value(row) {
+                    i64::MAX => i64::MAX,
+                    micros => micros.saturating_sub(EPOCH_MICROS),
+                });
+            })
         }
         DataType::Interval(IntervalUnit::MonthDayNano) => {
             let values = array.as_primitive::<IntervalMonthDayNanoType>().clone();

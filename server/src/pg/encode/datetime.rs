@@ -54,7 +54,19 @@ fn put_fraction(micros: i64, out: &mut BytesMut) {
 
 /// Appends a moment without a zone.
 pub fn put_timestamp(micros: i64, out: &mut BytesMut) {
-    put_moment(i128::from(micros), out, |_| {});
+    match infinity(micros) {
+        Some(word) => out.extend_from_slice(word),
+        None => put_moment(i128::from(micros), out, |_| {}),
+    }
+}
+
+/// A moment later or earlier than any other, in PostgreSQL's words.
+fn infinity(micros: i64) -> Option<&'static [u8]> {
+    match micros {
+        i64::MAX => Some(b"infinity"),
+        i64::MIN => Some(b"-infinity"),
+        _ => None,
+    }
 }
 
 /// A year BC says so at the very end, behind the time and the zone.
@@ -76,6 +88,10 @@ fn put_moment(micros: i128, out: &mut BytesMut, put_zone: impl FnOnce(&mut Bytes
 
 /// Appends a moment as clocks in `zone` show it.
 pub fn put_timestamptz(micros: i64, zone: Option<Tz>, out: &mut BytesMut) {
+    if let Some(word) = infinity(micros) {
+        out.extend_from_slice(word);
+        return;
+    }
     // Beyond chrono's calendar (a quarter of a million years) clocks show UTC.
     let offset_seconds = DateTime::from_timestamp_micros(micros)
         .zip(zone)

@@ -21,7 +21,7 @@ use datafusion::arrow::buffer::NullBuffer;
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::{
     DataType, DurationMicrosecondType, Field, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, Schema,
-    TimeUnit, TimestampNanosecondType,
+    TimeUnit, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
 };
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::util::display::array_value_to_string;
@@ -182,8 +182,16 @@ fn normalise(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
             let micros: TimestampMicrosecondArray = nanos.unary(|nanos| nanos.div_euclid(1_000));
             Ok(Arc::new(micros.with_timezone_opt(zone.clone())))
         }
-        DataType::Timestamp(TimeUnit::Second | TimeUnit::Millisecond, zone) => {
-            to(DataType::Timestamp(TimeUnit::Microsecond, zone.clone()))
+        // Beyond what microseconds reach is infinity, as the largest number of milliseconds mostly means.
+        DataType::Timestamp(TimeUnit::Millisecond, zone) => {
+            let millis = array.as_primitive::<TimestampMillisecondType>();
+            let micros: TimestampMicrosecondArray = millis.unary(|millis| millis.saturating_mul(1_000));
+            Ok(Arc::new(micros.with_timezone_opt(zone.clone())))
+        }
+        DataType::Timestamp(TimeUnit::Second, zone) => {
+            let seconds = array.as_primitive::<TimestampSecondType>();
+            let micros: TimestampMicrosecondArray = seconds.unary(|seconds| seconds.saturating_mul(1_000_000));
+            Ok(Arc::new(micros.with_timezone_opt(zone.clone())))
         }
         DataType::Duration(TimeUnit::Microsecond) => Ok(durations_as_intervals(array)),
         DataType::Duration(_) => normalise(&to(DataType::Duration(TimeUnit::Microsecond))?),
@@ -316,6 +324,17 @@ mod tests {
         use datafusion::arrow::array::TimestampNanosecondArray;
         let array = TimestampNanosecondArray::from(vec![-1]);
         assert_eq!(texts(Arc::new(array))?, some(&["1969-12-31 23:59:59.999999"]));
+        Ok(())
+    }
+
+    #[test]
+    fn times_beyond_postgresql_are_infinite() -> Result<(), EngineError> {
+        use datafusion::arrow::array::TimestampMillisecondArray;
+        let array: ArrayRef = Arc::new(TimestampMillisecondArray::from(vec![i64::MIN, -1, i64::MAX]));
+        assert_eq!(texts(Arc::clone(&array))?, some(&["-infinity", "1969-12-31 23:59:59.999", "infinity"]));
+        let binary = shown(array, Format::Binary)?;
+        assert_eq!(binary[0].as_deref(), Some(&i64::MIN.to_be_bytes()[..]));
+        assert_eq!(binary[2].as_deref(), Some(&i64::MAX.to_be_bytes()[..]));
         Ok(())
     }
 

@@ -1,0 +1,178 @@
+//! A query's answer does not depend on what of it Cassandra answers.
+//!
+//! Random queries are run over tables of Cassandra with predicates pushed down and with
+//! `SET cassandra.pushdown = off`, and over a copy of the tables in Parquet: the three must agree.
+//!
+//! `SLUICE_QUERIES` is the number of queries (300), `SLUICE_SEED` makes a run that failed come again.
+
+mod grammar;
+mod random;
+mod tables;
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail, ensure};
+use libtest_mimic::Trial;
+use scylla::statement::{Consistency, Statement};
+use sluice_sql_tests::runner::{SqlError, text_rows};
+use sluice_sql_tests::sluice_process::{Layout, Service};
+
+use crate::bed::{Bed, trial};
+use crate::faults::run;
+use grammar::{Answer, Grammar, Query};
+use random::Random;
+use tables::{TABLES, Table};
+
+/// Queries of a run: about half a minute of a debug build.
+const QUERIES: usize = 300;
+/// The seed of the rows: tables are the same in every run.
+const ROWS_SEED: u64 = 5;
+/// Whether SQL knows `token(...)`.
+const HAS_TOKEN: bool = false;
+
+type Rows = Vec<Vec<Option<String>>>;
+
+pub fn trials(bed: &Arc<Bed>) -> Vec<Trial> {
+    Layout::ALL
+        .into_iter()
+        .map(|layout| {
+            let name = format!("{}::cassandra::random_queries_agree", layout.name());
+            trial(bed, name, move |bed| random_queries_agree(bed, layout))
+        })
+        .collect()
+}
+
+fn number_from(variable: &str, default: u64) -> Result<u64> {
+    match std::env::var(variable) {
+        Ok(text) => text.parse().with_context(|| format!("{variable} is {text}")),
+        Err(_) => Ok(default),
+    }
+}
+
+fn random_queries_agree(bed: &Bed, layout: Layout) -> Result<()> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as u64;
+    let seed = number_from("SLUICE_SEED", now)?;
+    let all = number_from("SLUICE_QUERIES", QUERIES as u64)?;
+    // Stages take longer and change nothing of what is pushed down.
+    let count = if layout == Layout::Cluster { all / 10 } else { all };
+    let service = bed.service(layout)?;
+    let keyspace = format!("pushdown_{}", layout.name());
+    fill(bed, &service, &keyspace)?;
+    copy(bed, &service, &keyspace)?;
+    println!("{}: {count} queries with SLUICE_SEED={seed}", layout.name());
+    let mut random = Random::new(seed);
+    let mut found = 0;
+    bed.block_on(async {
+        let pushing = service.connect().await?;
+        let scanning = service.connect().await?;
+        if layout == Layout::Cluster {
+            for client in [&pushing, &scanning] {
+                client.simple_query("SET sluice.single_task_max_bytes = 0").await.map_err(SqlError)?;
+            }
+        }
+        scanning.simple_query("SET cassandra.pushdown = off").await.map_err(SqlError)?;
+        for number in 0..count {
+            let table = random.pick(TABLES);
+            let query = Grammar { table, has_token: HAS_TOKEN }.query(&mut random);
+            let live = on_cassandra(&query, table, &keyspace);
+            let expected = answer(&pushing, &on_parquet(&query, table, &keyspace)).await;
+            let pushed = answer(&pushing, &live).await;
+            let scanned = answer(&scanning, &live).await;
+            found += usize::from(expected.as_ref().is_ok_and(|rows| !rows.is_empty()));
+            for (how, rows) in [("pushed down", &pushed), ("not pushed down", &scanned)] {
+                compare(&expected, rows, query.answer)
+                    .with_context(|| format!("{how}: {live}\nquery {number} of SLUICE_SEED={seed}"))?;
+            }
+        }
+        ensure!(found * 4 > count as usize, "only {found} queries of {count} found rows");
+        Ok(())
+    })
+}
+
+/// Makes the tables and their rows.
+fn fill(bed: &Bed, service: &Service, keyspace: &str) -> Result<()> {
+    let cassandra = bed.cassandra()?;
+    let mut statements = vec![
+        "DROP KEYSPACE IF EXISTS KS".to_owned(),
+        "CREATE KEYSPACE KS WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}".to_owned(),
+    ];
+    for table in TABLES {
+        statements.push(table.create());
+        statements.extend(table.indexes.iter().map(|index| (*index).to_owned()));
+    }
+    let catalog = format!(
+        "CREATE CATALOG {keyspace} USING cassandra WITH (contact_points = '{}', page_size_rows = '50')",
+        cassandra.contact_points()
+    );
+    bed.block_on(async {
+        cassandra.cql(&statements.join(";\n").replace("KS", keyspace)).await?;
+        let session = cassandra.session().await?;
+        let mut random = Random::new(ROWS_SEED);
+        for table in TABLES {
+            for _ in 0..table.row_count {
+                let mut insert = Statement::new(table.insert(&mut random).replace("KS", keyspace));
+                insert.set_consistency(Consistency::All);
+                session.query_unpaged(insert.clone(), ()).await.with_context(|| insert.contents.clone())?;
+            }
+        }
+        anyhow::Ok(())
+    })?;
+    run(bed, service, &[&catalog]).map(|_| ())
+}
+
+/// Copies the tables to Parquet, with the tokens of their partitions.
+fn copy(bed: &Bed, service: &Service, keyspace: &str) -> Result<()> {
+    let dir = bed.scratch(keyspace)?.display().to_string();
+    run(bed, service, &[&format!("CREATE SCHEMA {keyspace}_copy")])?;
+    for Table { name, partition_key, .. } in TABLES {
+        let token = if HAS_TOKEN { format!(", token({}) AS tok", partition_key.join(", ")) } else { String::new() };
+        let file = format!("{dir}/{name}.parquet");
+        let copied = run(
+            bed,
+            service,
+            &[
+                &format!("COPY (SELECT *{token} FROM {keyspace}.{keyspace}.{name}) TO '{file}' STORED AS PARQUET"),
+                &format!("CREATE EXTERNAL TABLE {keyspace}_copy.{name} STORED AS PARQUET LOCATION '{file}'"),
+                &format!("SELECT count(*) FROM {keyspace}_copy.{name}"),
+            ],
+        )?;
+        ensure!(copied != [[Some("0".to_owned())]], "{name} is empty");
+    }
+    Ok(())
+}
+
+fn on_cassandra(query: &Query, table: &Table, keyspace: &str) -> String {
+    let token = format!("token({})", table.partition_key.join(", "));
+    query.sql.replace("TABLE", &format!("{keyspace}.{keyspace}.{}", table.name)).replace("TOKEN", &token)
+}
+
+fn on_parquet(query: &Query, table: &Table, keyspace: &str) -> String {
+    query.sql.replace("TABLE", &format!("{keyspace}_copy.{}", table.name)).replace("TOKEN", "tok")
+}
+
+async fn answer(client: &tokio_postgres::Client, sql: &str) -> Result<Rows, String> {
+    client.simple_query(sql).await.map(text_rows).map_err(|error| SqlError(error).to_string())
+}
+
+/// An error of a query as such, such as one of its types, is an answer too; its words may name the table.
+fn compare(expected: &Result<Rows, String>, found: &Result<Rows, String>, answer: Answer) -> Result<()> {
+    match (expected, found) {
+        (Err(expected), Err(found)) if expected.get(..5) == found.get(..5) => Ok(()),
+        (Ok(expected), Ok(found)) => {
+            let sorted = |rows: &Rows| {
+                let mut rows = rows.clone();
+                rows.sort();
+                rows
+            };
+            let same = match answer {
+                Answer::List => expected == found,
+                Answer::Set => sorted(expected) == sorted(found),
+                Answer::Count => expected.len() == found.len(),
+            };
+            ensure!(same, "{} rows {found:?}\ninstead of {} rows {expected:?}", found.len(), expected.len());
+            Ok(())
+        }
+        (expected, found) => bail!("{found:?}\ninstead of {expected:?}"),
+    }
+}
