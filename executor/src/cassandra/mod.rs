@@ -32,16 +32,18 @@
 //! | `vector<t, n>` | `FixedSizeList` |
 //!
 //! In reading order: [`options`], [`session`], [`error`], [`cluster`], [`catalog`], [`table`], [`pushdown`],
-//! [`split`], [`scan`], [`decode`], [`types`], [`declared`], [`insert`], [`encode`], [`ddl`].
+//! [`split`], [`scan`], [`decode`], [`types`], [`declared`], [`insert`], [`encode`], [`ddl`], [`describe`], `moving`.
 
 pub mod catalog;
 pub mod cluster;
 pub mod ddl;
+pub mod describe;
 pub mod declared;
 pub mod decode;
 pub mod encode;
 pub mod error;
 pub mod insert;
+mod moving;
 pub mod options;
 pub mod pushdown;
 pub mod scan;

@@ -23,6 +23,7 @@ use super::error::CassandraError;
 use super::insert::{CassandraInsertExec, InsertSpec};
 use super::pushdown;
 use super::scan::{CassandraScanExec, ScanSpec};
+use super::session::CassandraSettings;
 use super::split::{self, TokenRange, descriptor_schema, encode_ranges};
 use super::types::table_schema;
 
@@ -34,10 +35,10 @@ const BYTES_PER_ROW: u64 = 100;
 /// A Cassandra table or materialized view.
 #[derive(Debug)]
 pub struct CassandraTable {
-    cluster: Arc<CassandraCluster>,
-    keyspace: String,
-    name: String,
-    metadata: Table,
+    pub(super) cluster: Arc<CassandraCluster>,
+    pub(super) keyspace: String,
+    pub(super) name: String,
+    pub(super) metadata: Table,
     schema: SchemaRef,
     constraints: Constraints,
 }
@@ -150,7 +151,7 @@ impl TableProvider for CassandraTable {
     /// The plan has a row for each partition of its input, with the number of rows it wrote.
     async fn insert_into(
         &self,
-        _state: &dyn Session,
+        state: &dyn Session,
         input: Arc<dyn ExecutionPlan>,
         op: InsertOp,
     ) -> Result<Arc<dyn ExecutionPlan>> {
@@ -168,13 +169,13 @@ impl TableProvider for CassandraTable {
             keyspace: self.keyspace.clone(),
             table: self.name.clone(),
             columns: self.schema.fields().iter().map(|field| field.name().clone()).collect(),
-            timestamp_us: InsertSpec::now_us(),
+            timestamp_us: CassandraSettings::of(state).timestamp_us.unwrap_or_else(InsertSpec::now_us),
         };
         Ok(Arc::new(CassandraInsertExec::new(spec, input)))
     }
 }
 
-fn is_counter(typ: &scylla::cluster::metadata::ColumnType<'_>) -> bool {
+pub(super) fn is_counter(typ: &scylla::cluster::metadata::ColumnType<'_>) -> bool {
     use scylla::cluster::metadata::{ColumnType, NativeType};
     matches!(typ, ColumnType::Native(NativeType::Counter))
 }
@@ -188,14 +189,14 @@ struct EncodedNode<S> {
 }
 
 /// A node's specification and schema as bytes.
-pub(super) fn encode_node<S: Serialize>(spec: &S, schema: &SchemaRef) -> Result<Vec<u8>> {
+pub(crate) fn encode_node<S: Serialize>(spec: &S, schema: &SchemaRef) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     StreamWriter::try_new(&mut bytes, schema)?.finish()?;
     serde_json::to_vec(&EncodedNode { spec, schema: bytes }).map_err(|error| DataFusionError::External(Box::new(error)))
 }
 
 /// What [`encode_node`] made.
-pub(super) fn decode_node<S: DeserializeOwned>(bytes: &[u8]) -> Result<(S, SchemaRef)> {
+pub(crate) fn decode_node<S: DeserializeOwned>(bytes: &[u8]) -> Result<(S, SchemaRef)> {
     let node: EncodedNode<S> =
         serde_json::from_slice(bytes).map_err(|error| DataFusionError::External(Box::new(error)))?;
     let reader = StreamReader::try_new(node.schema.as_slice(), None)?;

@@ -16,6 +16,7 @@
 //! - [`queues`]: tenants' queues
 //! - [`query`]: watching, cancelling and reading queries
 //! - [`explain`]: plans for people
+//! - [`transfer`]: rows between tables and folders of files
 //! - [`system`]: the schema `system`
 
 mod convert;
@@ -31,6 +32,7 @@ mod session;
 mod settings;
 mod stoppable;
 mod system;
+mod transfer;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -62,6 +64,7 @@ pub use sluice_scheduler::core::{Options as SharingOptions, Policy as SharingPol
 
 use query::QueryList;
 use queues::QueueStore;
+use transfer::registry::Transfers;
 
 /// Room for the deepest expression that is still parsed, in a debug build too. The system gives memory only to what is used.
 pub const THREAD_STACK_BYTES: usize = 128 << 20;
@@ -126,6 +129,7 @@ pub struct Engine {
     connections: Arc<ConnectionPool>,
     queries: QueryList,
     queue_store: QueueStore,
+    transfers: Transfers,
     jobs_submitted: AtomicU64,
     executors: tokio::sync::Mutex<Vec<RunningExecutor>>,
     embedded: bool,
@@ -240,6 +244,7 @@ impl Engine {
             connections: Arc::default(),
             queries: QueryList::default(),
             queue_store,
+            transfers: Transfers::new(&options.data_dir),
             jobs_submitted: AtomicU64::new(0),
             executors: tokio::sync::Mutex::new(executors),
             embedded,

@@ -17,7 +17,7 @@ use datafusion::physical_plan::streaming::PartitionStream;
 
 use super::Engine;
 
-const TABLES: [&str; 5] = ["executors", "offers", "queries", "queues", "tasks"];
+const TABLES: [&str; 6] = ["executors", "offers", "queries", "queues", "tasks", "transfers"];
 
 /// Adds the schema `system` to the catalog `sluice`.
 pub(super) fn register(engine: &Arc<Engine>) -> Result<()> {
@@ -87,6 +87,7 @@ impl PartitionStream for SystemTable {
                 "tasks" => tasks(&engine).await,
                 "queues" => queues(&engine).await,
                 "offers" => offers(&engine),
+                "transfers" => transfers(&engine),
                 _ => queries(&engine),
             };
             Ok(RecordBatch::try_new(schema, columns)?)
@@ -163,6 +164,21 @@ pub(super) fn schema_of(kind: &str) -> SchemaRef {
             number("memory_bytes"),
             text("state"),
             number("age_ms"),
+        ],
+        "transfers" => vec![
+            text("id"),
+            text("kind"),
+            text("what"),
+            text("target"),
+            text("state"),
+            number("units_total"),
+            number("units_done"),
+            number("units_kept"),
+            number("rows"),
+            number("bytes"),
+            time("started"),
+            number("elapsed_ms"),
+            text("error"),
         ],
         _ => vec![
             text("query_id"),
@@ -335,5 +351,24 @@ fn offers(engine: &Engine) -> Vec<ArrayRef> {
         numbers(all.iter().map(|o| o.resources.memory_bytes())),
         texts(all.iter().map(|o| Some(o.state.to_owned()))),
         numbers(all.iter().map(|o| now.saturating_sub(o.made_ms))),
+    ]
+}
+
+fn transfers(engine: &Engine) -> Vec<ArrayRef> {
+    let all = engine.transfers.summaries();
+    vec![
+        texts(all.iter().map(|t| Some(t.id.clone()))),
+        texts(all.iter().map(|t| Some(t.kind.to_owned()))),
+        texts(all.iter().map(|t| Some(t.what.clone()))),
+        texts(all.iter().map(|t| Some(t.target.clone()))),
+        texts(all.iter().map(|t| Some(t.state.to_owned()))),
+        numbers(all.iter().map(|t| t.units_total)),
+        numbers(all.iter().map(|t| t.units_done)),
+        numbers(all.iter().map(|t| t.units_kept)),
+        numbers(all.iter().map(|t| t.rows)),
+        numbers(all.iter().map(|t| t.bytes)),
+        times(all.iter().map(|t| t.started_ms)),
+        numbers(all.iter().map(|t| t.elapsed_ms)),
+        texts(all.iter().map(|t| t.error.clone())),
     ]
 }

@@ -19,6 +19,7 @@ mod plans;
 mod sharing;
 mod slt;
 mod tpch;
+mod transfer;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
 
     let alone = Arguments { test_threads: Some(1), ..arguments };
     let mut apart = faults::trials(&bed);
+    apart.extend(transfer::trials(&bed));
     apart.extend(sharing::trials(&bed));
     apart.extend(frameworks::trials(&bed));
     let apart = libtest_mimic::run(&alone, apart);
