@@ -1,7 +1,7 @@
 //! JSON files that carry their own SHA-256 and come into their place whole.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -78,7 +78,7 @@ pub fn read<T: Serialize + DeserializeOwned>(path: &Path) -> Result<Option<T>, T
 pub fn read_bytes(path: &Path, most_bytes: u64) -> Result<Option<Vec<u8>>, TransferError> {
     let file = match File::open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
         Err(error) => return Err(TransferError::file(path, &error)),
     };
     let mut text = Vec::new();
@@ -125,7 +125,7 @@ impl Temporary {
     pub fn place(&self, path: &Path) -> std::io::Result<bool> {
         match fs::hard_link(&self.0, path) {
             Ok(()) => sync_folder(path).map(|()| true),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
             // A file system without links, where two at a time are not kept apart, but each file is whole.
             Err(_) if !path.exists() => fs::rename(&self.0, path).and_then(|()| sync_folder(path)).map(|()| true),
             Err(error) => Err(error),

@@ -1,13 +1,15 @@
 //! `COPY table TO 'folder/'`: a Cassandra table by its token ranges.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use datafusion::catalog::TableProvider;
 use futures::TryStreamExt;
 use sluice_executor::cassandra::CassandraTable;
-use sluice_executor::transfer::manifest::{Compression, MANIFEST, Manifest, Range, Source, Unit, VERSION, file_in};
+use sluice_executor::transfer::manifest::{Compression, MANIFEST, Manifest, Range, Seal, Source, Unit, VERSION, file_in};
 use sluice_executor::transfer::part::open_checked;
 use sluice_executor::transfer::write::{Files, WriteSpec, Written, decode_written};
 use sluice_executor::transfer::{TransferError, TransferWriteExec, whole};
@@ -18,7 +20,6 @@ use super::super::run::{self, Placed};
 use super::super::session::Session;
 use super::registry::{TransferGuard, TransferRecord};
 use super::{blocking, log_end};
-use datafusion::catalog::TableProvider;
 
 /// Files of one copy. A larger table has larger ranges.
 pub const MOST_UNITS: usize = 100_000;
@@ -54,17 +55,16 @@ impl TableCopy<'_> {
         };
         progress.expect(manifest.units.len());
         let mut kept = 0;
+        let mut seals: HashMap<Range, Seal> = HashMap::with_capacity(manifest.units.len());
         let ranges: Vec<Range> = manifest.units.iter().filter_map(|unit| unit.range).collect();
-        for (wave, ranges) in ranges.chunks(UNITS_PER_JOB).enumerate() {
-            let written = self.write_wave(&manifest, ranges, progress).await?;
-            let units = &mut manifest.units[wave * UNITS_PER_JOB..][..ranges.len()];
-            kept += written.iter().filter(|file| file.is_kept).count();
-            for file in written {
-                let unit = units.iter_mut().find(|unit| unit.range == file.range);
-                let unit =
-                    unit.ok_or_else(|| EngineError::new(SqlState::INTERNAL, "a range that was not asked for"))?;
-                unit.seal = Some(file.seal);
+        for ranges in ranges.chunks(UNITS_PER_JOB) {
+            for file in self.write_wave(&manifest, ranges, progress).await? {
+                kept += usize::from(file.is_kept);
+                seals.extend(file.range.map(|range| (range, file.seal)));
             }
+        }
+        for unit in &mut manifest.units {
+            unit.seal = unit.range.and_then(|range| seals.remove(&range));
         }
         progress.kept(kept);
         if kept > 0 {

@@ -36,6 +36,10 @@ pub async fn copy(
         }
     }
     let text = |value: &str| Value::SingleQuotedString(value.to_owned());
+    let source_query = match source {
+        CopySource::Query(query) => Some(query.as_ref()),
+        CopySource::Table(_) => None,
+    };
     let source = match source {
         CopySource::Table(parts) => CopyToSource::Relation(ObjectName::from(
             parts.iter().map(|part| Ident::with_quote('"', part)).collect::<Vec<_>>(),
@@ -49,14 +53,13 @@ pub async fn copy(
         stored_as: Some(format),
         options: settings.into_iter().map(|(name, value)| (name.to_owned(), text(value))).collect(),
     };
-    let words = parts_of_statement(path);
-    let plan = session.plan(&words, &DfStatement::CopyTo(copy)).await?;
+    let copy = DfStatement::CopyTo(copy);
+    // Places in an error are those of the query; a table's name has none of its own.
+    let plan = match source_query {
+        Some(query) => session.plan(query, &copy).await?,
+        None => session.context().state().statement_to_plan(copy).await?,
+    };
     run::run_to_count(session, &plan, record).await
-}
-
-/// The statement that errors are placed in: its places are not the client's.
-fn parts_of_statement(path: &str) -> Statement {
-    Statement { text: path.to_owned(), offset: 0, kind: StatementKind::Begin, tag: "COPY" }
 }
 
 fn query_of(statement: &Statement) -> Result<Box<datafusion::sql::sqlparser::ast::Query>, EngineError> {
