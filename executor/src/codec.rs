@@ -10,6 +10,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion_proto::physical_plan::{PhysicalExtensionCodec, PhysicalProtoConverterExtension};
 
 use crate::cassandra::{CassandraDirectJoinExec, CassandraInsertExec, CassandraScanExec};
+use crate::transfer::{TransferReadExec, TransferWriteExec};
 
 /// Leads the bytes of an operator of our own. Ballista's messages are protobuf, whose first byte
 /// is a field tag and never zero.
@@ -17,8 +18,10 @@ const MAGIC: &[u8] = b"\0sluice";
 const CASSANDRA_SCAN: u8 = 1;
 const CASSANDRA_INSERT: u8 = 2;
 const CASSANDRA_DIRECT_JOIN: u8 = 3;
+const TRANSFER_WRITE: u8 = 20;
+const TRANSFER_READ: u8 = 21;
 
-/// Encodes Cassandra scans and inserts itself and leaves everything else to Ballista.
+/// Encodes the operators of this crate itself and leaves everything else to Ballista.
 #[derive(Debug, Default)]
 pub struct SluiceCodec {
     ballista: BallistaPhysicalExtensionCodec,
@@ -42,6 +45,8 @@ impl PhysicalExtensionCodec for SluiceCodec {
             CASSANDRA_SCAN => Ok(Arc::new(CassandraScanExec::decode(body, inputs.to_vec())?)),
             CASSANDRA_INSERT => Ok(Arc::new(CassandraInsertExec::decode(body, inputs.to_vec())?)),
             CASSANDRA_DIRECT_JOIN => Ok(Arc::new(CassandraDirectJoinExec::decode(body, inputs.to_vec())?)),
+            TRANSFER_WRITE => Ok(Arc::new(TransferWriteExec::decode(body, inputs.to_vec())?)),
+            TRANSFER_READ => Ok(Arc::new(TransferReadExec::decode(body, inputs.to_vec())?)),
             other => internal_err!("a plan node of unknown kind {other}: are all processes of one version?"),
         }
     }
@@ -58,6 +63,10 @@ impl PhysicalExtensionCodec for SluiceCodec {
             (CASSANDRA_INSERT, insert.encode().map_err(|e| internal_datafusion_err!("{e}"))?)
         } else if let Some(join) = node.downcast_ref::<CassandraDirectJoinExec>() {
             (CASSANDRA_DIRECT_JOIN, join.encode()?)
+        } else if let Some(write) = node.downcast_ref::<TransferWriteExec>() {
+            (TRANSFER_WRITE, write.encode().map_err(|e| internal_datafusion_err!("{e}"))?)
+        } else if let Some(read) = node.downcast_ref::<TransferReadExec>() {
+            (TRANSFER_READ, read.encode().map_err(|e| internal_datafusion_err!("{e}"))?)
         } else {
             return self.ballista.try_encode(node, buf, proto_converter);
         };

@@ -7,6 +7,7 @@
 //! In reading order:
 //!
 //! - [`cassandra`]: Apache Cassandra as a DataFusion source and sink; usable without the rest
+//! - [`transfer`]: tables as folders of files with manifests and hashes
 //! - [`codec`]: our own operators in plans that cross processes
 //! - [`config`]: the session configuration of plans that are cut into stages
 //! - [`functions`]: what plans may call
@@ -21,3 +22,4 @@ pub mod config;
 pub mod functions;
 pub mod process;
 pub mod shuffle;
+pub mod transfer;

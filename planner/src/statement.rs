@@ -19,6 +19,10 @@ use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 use sluice_executor::cassandra::Using;
 
+mod transfer;
+
+pub use transfer::{Compare, CopySource, Relation, Transfer, TransferOptions};
+
 /// Depth of nested expressions and queries that is still parsed; deeper ones are refused.
 pub const RECURSION_LIMIT: usize = 64;
 
@@ -70,6 +74,18 @@ impl Statement {
         self.offset + LineOffsets::new(&self.text).offset(place)
     }
 
+    /// The statement that this one is about, if it has one: what is explained, or the query that is copied.
+    pub fn inner_mut(&mut self) -> Option<&mut Self> {
+        match &mut self.kind {
+            StatementKind::Explain { statement, .. } => Some(statement),
+            StatementKind::Transfer(transfer) => match transfer.as_mut() {
+                Transfer::CopyTo { source: CopySource::Query(query), .. } => Some(query),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// Whether the statement ends a transaction block, which a failed block still accepts.
     pub fn is_transaction_end(&self) -> bool {
         matches!(self.kind, StatementKind::Commit | StatementKind::Rollback)
@@ -104,6 +120,8 @@ pub enum StatementKind {
     DropQueue { path: String, if_exists: bool },
     /// `RESERVE (resource = amount, ...) ON HOST name FOR QUEUE path`; without amounts it is given back.
     Reserve { host: String, queue: String, amounts: BTreeMap<String, String> },
+    /// `COPY`, `BACKUP`, `RESTORE`, `COMPARE`.
+    Transfer(Box<Transfer>),
     /// `SHOW CATALOGS | SCHEMAS | TABLES | COLUMNS ...`.
     Show(Show),
     /// `SHOW name`; `all` shows every setting.
@@ -495,6 +513,7 @@ fn own_statement(sql: &str, cursor: &mut Cursor<'_>) -> Result<Option<Own>, Pars
             let name = cursor.expect_name("a catalog name")?;
             Some((StatementKind::RefreshCatalog { name }, "REFRESH CATALOG"))
         }
+        "COPY" | "BACKUP" | "RESTORE" | "COMPARE" => transfer::transfer(sql, cursor)?,
         "SHOW" => show(cursor)?,
         "SET" => set(cursor)?,
         "RESET" => {

@@ -247,6 +247,17 @@ impl Service {
         self.launch().await
     }
 
+    /// Ends the service at once, as a crash would; executors of a cluster stay.
+    pub fn kill(&self) {
+        self.with_main(Process::kill);
+    }
+
+    /// Starts the service again over the same data, after [`Self::kill`].
+    pub async fn start_again(&mut self) -> Result<()> {
+        self.executors.lock().expect(UNPOISONED).clear();
+        self.launch().await
+    }
+
     /// Starts executor `index` (from 0) of a cluster, under the address of Cassandra's node of the same place.
     pub fn start_executor(&self, index: usize) -> Result<()> {
         let mut command = Command::new(&self.binary);

@@ -168,6 +168,12 @@ impl CassandraInsertExec {
         Self { spec: Arc::new(spec), input, properties, metrics: ExecutionPlanMetricsSet::new() }
     }
 
+    /// The same for an input with these columns of the table.
+    pub fn with_columns(&self, columns: Vec<String>) -> Self {
+        let inputs = (0..columns.len()).collect();
+        Self::new(InsertSpec { columns, inputs, ..self.spec.as_ref().clone() }, self.input.clone())
+    }
+
     /// The operator without its input, for plans that cross processes.
     pub fn encode(&self) -> Result<Vec<u8>> {
         serde_json::to_vec(self.spec.as_ref()).map_err(|error| DataFusionError::External(Box::new(error)))

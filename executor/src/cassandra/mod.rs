@@ -40,7 +40,8 @@
 //! [`details`], [`catalog`], [`table`], [`columns`],
 //! [`functions`], [`pushdown`], [`split`], [`spec`], [`scan`], [`reader`], [`replicas`], [`decode`], [`types`], [`declared`],
 //! [`probe`], [`direct_join`], [`nearest`], [`partition_limit`], [`extremes`],
-//! [`insert`], [`write`], [`encode`], [`ddl`], [`statistics`], [`sample`].
+//! [`insert`], [`write`], [`encode`], [`ddl`], [`describe`], `moving`,
+//! [`statistics`], [`sample`].
 
 pub mod catalog;
 pub mod cluster;
@@ -48,6 +49,7 @@ pub mod columns;
 pub mod ddl;
 pub mod declared;
 pub mod decode;
+pub mod describe;
 pub mod details;
 pub mod direct_join;
 pub mod encode;
@@ -55,6 +57,7 @@ pub mod error;
 pub mod extremes;
 pub mod functions;
 pub mod insert;
+mod moving;
 pub mod nearest;
 pub mod options;
 pub mod partition_limit;

@@ -97,6 +97,11 @@ impl CassandraScanExec {
         }
     }
 
+    /// The token ranges that a partition reads, in their order; none if it reads by key.
+    pub fn ranges_of(&self, partition: usize) -> Vec<TokenRange> {
+        self.ranges_by_partition().into_iter().nth(partition).unwrap_or_default()
+    }
+
     fn ranges_by_partition(&self) -> Vec<Vec<TokenRange>> {
         let Some(source) = self.input.downcast_ref::<DataSourceExec>() else { return Vec::new() };
         let source: &dyn std::any::Any = source.data_source().as_ref();

@@ -109,7 +109,7 @@ fn ranges(tokens: &[(i64, Vec<String>)]) -> Vec<TokenRange> {
 }
 
 /// Cuts ranges so that none is wider than its share of `wanted` pieces of the ring.
-fn cut(ranges: Vec<TokenRange>, wanted: usize) -> Vec<TokenRange> {
+pub(super) fn cut(ranges: Vec<TokenRange>, wanted: usize) -> Vec<TokenRange> {
     let most = u128::from(u64::MAX).div_ceil(wanted.max(1) as u128);
     let mut pieces = Vec::new();
     for range in ranges {

@@ -46,10 +46,10 @@ const KEYS_OF_ONE_PARTITION: usize = 500;
 /// A Cassandra table or materialized view.
 #[derive(Debug, Clone)]
 pub struct CassandraTable {
-    cluster: Arc<CassandraCluster>,
-    keyspace: String,
-    name: String,
-    metadata: Table,
+    pub(super) cluster: Arc<CassandraCluster>,
+    pub(super) keyspace: String,
+    pub(super) name: String,
+    pub(super) metadata: Table,
     details: Arc<TableDetails>,
     settings: CassandraSettings,
     /// What can be selected, in the order of the schema.
@@ -108,7 +108,8 @@ impl CassandraTable {
         &self.write.using
     }
 
-    pub(super) fn cluster(&self) -> &Arc<CassandraCluster> {
+    /// The cluster that it is in.
+    pub fn cluster(&self) -> &Arc<CassandraCluster> {
         &self.cluster
     }
 
@@ -354,14 +355,14 @@ struct EncodedNode<S> {
 }
 
 /// A node's specification and schema as bytes.
-pub(super) fn encode_node<S: Serialize>(spec: &S, schema: &SchemaRef) -> Result<Vec<u8>> {
+pub(crate) fn encode_node<S: Serialize>(spec: &S, schema: &SchemaRef) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     StreamWriter::try_new(&mut bytes, schema)?.finish()?;
     serde_json::to_vec(&EncodedNode { spec, schema: bytes }).map_err(|error| DataFusionError::External(Box::new(error)))
 }
 
 /// What [`encode_node`] made.
-pub(super) fn decode_node<S: DeserializeOwned>(bytes: &[u8]) -> Result<(S, SchemaRef)> {
+pub(crate) fn decode_node<S: DeserializeOwned>(bytes: &[u8]) -> Result<(S, SchemaRef)> {
     let node: EncodedNode<S> =
         serde_json::from_slice(bytes).map_err(|error| DataFusionError::External(Box::new(error)))?;
     let reader = StreamReader::try_new(node.schema.as_slice(), None)?;

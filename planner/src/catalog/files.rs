@@ -3,13 +3,18 @@
 //! Any schema answers to such a name, so that the path needs no catalog before it. Only absolute
 //! paths and URLs count: a misspelt table is never looked for in the server's working directory.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider};
-use datafusion::datasource::listing::{ListingTable, ListingTableConfig, ListingTableConfigExt, ListingTableUrl};
+use datafusion::datasource::file_format::parquet::ParquetFormat;
+use datafusion::datasource::listing::{
+    ListingOptions, ListingTable, ListingTableConfig, ListingTableConfigExt, ListingTableUrl,
+};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::TableType;
+use sluice_executor::transfer::manifest::MANIFEST;
 
 use super::list::CatalogList;
 use super::local::{PlanningState, check_location, name_unreadable_file};
@@ -69,7 +74,14 @@ impl SchemaAndFiles {
     async fn open(&self, path: &str) -> Result<Arc<dyn TableProvider>> {
         check_location(path)?;
         let state = self.state.get().ok_or_else(|| DataFusionError::Internal("no planning state".to_owned()))?;
-        let config = ListingTableConfig::new(ListingTableUrl::parse(path)?).infer_options(state).await?;
+        let config = ListingTableConfig::new(ListingTableUrl::parse(path)?);
+        let config = if Path::new(path).join(MANIFEST).is_file() {
+            // A copy: JSON beside its files tells of them and is not of them.
+            let parquet = ParquetFormat::default().with_options(state.default_table_options().parquet);
+            config.with_listing_options(ListingOptions::new(Arc::new(parquet)))
+        } else {
+            config.infer_options(state).await?
+        };
         let config = config.infer_partitions_from_path(state).await?;
         let config = match config.infer_schema(state).await {
             Ok(config) => config,

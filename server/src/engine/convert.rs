@@ -7,6 +7,7 @@ use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
 use datafusion::parquet::errors::ParquetError;
 use sluice_executor::cassandra::CassandraError;
+use sluice_executor::transfer::TransferError;
 use sluice_planner::catalog::CatalogError;
 use sluice_planner::statement::ParseError;
 use sluice_planner::suggest::nearest;
@@ -69,6 +70,20 @@ impl From<CassandraError> for EngineError {
     }
 }
 
+impl From<TransferError> for EngineError {
+    fn from(error: TransferError) -> Self {
+        transfer_error(&error)
+    }
+}
+
+fn transfer_error(error: &TransferError) -> EngineError {
+    let converted = EngineError::new(SqlState(error.sqlstate()), error.to_string());
+    match error.hint() {
+        Some(hint) => converted.with_hint(hint),
+        None => converted,
+    }
+}
+
 fn cassandra_error(error: &CassandraError) -> EngineError {
     let converted = EngineError::new(SqlState(error.sqlstate()), error.to_string());
     match error.hint() {
@@ -99,7 +114,8 @@ impl From<ClusterError> for EngineError {
 fn job_failure(reason: &str) -> EngineError {
     let core = core_of(reason);
     let lower = core.to_lowercase();
-    let state = if let Some(state) = CassandraError::sqlstate_of_text(&core) {
+    let own = CassandraError::sqlstate_of_text(&core).or_else(|| TransferError::sqlstate_of_text(&core));
+    let state = if let Some(state) = own {
         SqlState(state)
     } else if lower.contains("divide by zero") || lower.contains("dividebyzero") || lower.contains("division by zero") {
         SqlState::DIVISION_BY_ZERO
@@ -198,6 +214,9 @@ fn datafusion_error(error: &DataFusionError) -> EngineError {
     }
     if let Some(cassandra) = find_in_chain::<CassandraError>(error) {
         return cassandra_error(cassandra);
+    }
+    if let Some(transfer) = find_in_chain::<TransferError>(error) {
+        return transfer_error(transfer);
     }
     if let Some(catalog) = find_in_chain::<CatalogError>(error) {
         return catalog_error(catalog);

@@ -117,10 +117,24 @@ fn not_a_name(name: &str, kind: &str) -> EngineError {
 }
 
 /// A name with all of its parts.
-struct FullName {
-    catalog: String,
-    schema: String,
-    table: String,
+#[derive(Debug, Clone)]
+pub(super) struct FullName {
+    pub catalog: String,
+    pub schema: String,
+    pub table: String,
+}
+
+impl FullName {
+    /// For messages.
+    pub(super) fn text(&self) -> String {
+        format!("{}.{}.{}", self.catalog, self.schema, self.table)
+    }
+
+    /// For SQL: names come through as they are.
+    pub(super) fn quoted(&self) -> String {
+        let quoted = |name: &String| format!("\"{}\"", name.replace('"', "\"\""));
+        [&self.catalog, &self.schema, &self.table].map(quoted).join(".")
+    }
 }
 
 fn full_name(session: &Session, name: &ObjectName) -> Result<FullName, EngineError> {
@@ -137,7 +151,8 @@ fn is_cassandra(session: &Session, catalog: &str) -> bool {
     session.engine().catalogs.cassandra(catalog).is_some()
 }
 
-async fn cassandra(session: &Session, catalog: &str) -> Result<Arc<CassandraCluster>, EngineError> {
+/// The cluster of a catalog; an error if the catalog is of another kind.
+pub(super) async fn cassandra(session: &Session, catalog: &str) -> Result<Arc<CassandraCluster>, EngineError> {
     let provider = session.engine().catalogs.cassandra(catalog);
     match provider.as_ref().and_then(|provider| provider.downcast_ref::<CassandraCatalog>()) {
         Some(catalog) => Ok(catalog.cluster().await?),
@@ -293,7 +308,7 @@ async fn create_table(
 }
 
 /// `INSERT INTO table query`, by the names of columns, for a query that is already planned.
-async fn write_query(
+pub(super) async fn write_query(
     session: &Arc<Session>,
     name: &FullName,
     query: LogicalPlan,

@@ -17,6 +17,7 @@
 //! - [`queues`]: tenants' queues
 //! - [`query`]: watching, cancelling and reading queries
 //! - [`explain`]: plans for people
+//! - [`transfer`]: rows between tables and folders of files
 //! - [`system`]: the schema `system`
 
 mod analyze;
@@ -33,6 +34,7 @@ mod session;
 mod settings;
 mod stoppable;
 mod system;
+mod transfer;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -65,6 +67,7 @@ pub use sluice_scheduler::core::{Options as SharingOptions, Policy as SharingPol
 use analyze::StatisticsStore;
 use query::QueryList;
 use queues::QueueStore;
+use transfer::registry::Transfers;
 
 /// Room for the deepest expression that is still parsed, in a debug build too. The system gives memory only to what is used.
 pub const THREAD_STACK_BYTES: usize = 128 << 20;
@@ -130,6 +133,7 @@ pub struct Engine {
     queries: QueryList,
     queue_store: QueueStore,
     statistics: StatisticsStore,
+    transfers: Transfers,
     jobs_submitted: AtomicU64,
     executors: tokio::sync::Mutex<Vec<RunningExecutor>>,
     embedded: bool,
@@ -248,6 +252,7 @@ impl Engine {
             queries: QueryList::default(),
             queue_store,
             statistics,
+            transfers: Transfers::new(&options.data_dir),
             jobs_submitted: AtomicU64::new(0),
             executors: tokio::sync::Mutex::new(executors),
             embedded,

@@ -108,7 +108,7 @@ pub struct QueryRecord {
     pub control: Arc<QueryControl>,
     started: SystemTime,
     placement: OnceLock<Placement>,
-    job_id: Mutex<Option<String>>,
+    job_id: Arc<Mutex<Option<String>>>,
     rows: AtomicU64,
     queue: OnceLock<String>,
     is_queued: AtomicBool,
@@ -153,9 +153,32 @@ impl QueryRecord {
             control: Arc::default(),
             started: SystemTime::now(),
             placement: OnceLock::new(),
-            job_id: Mutex::new(None),
+            job_id: Arc::default(),
             rows: AtomicU64::new(0),
             queue: OnceLock::new(),
+            is_queued: AtomicBool::new(false),
+            place: Mutex::new(None),
+            end: OnceLock::new(),
+        })
+    }
+
+    /// A record for one of several jobs of this query, which has its place: it stops when the query does, and its end
+    /// is not the query's.
+    pub(super) fn part(&self) -> Arc<Self> {
+        let queue = OnceLock::new();
+        // A record of its own has none yet.
+        let _ = queue.set(self.queue.get().cloned().unwrap_or_default());
+        let control = QueryControl { token: self.control.token.child_token(), reason: OnceLock::new() };
+        Arc::new(Self {
+            id: self.id.clone(),
+            user: self.user.clone(),
+            sql: self.sql.clone(),
+            control: Arc::new(control),
+            started: self.started,
+            placement: OnceLock::new(),
+            job_id: self.job_id.clone(),
+            rows: AtomicU64::new(0),
+            queue,
             is_queued: AtomicBool::new(false),
             place: Mutex::new(None),
             end: OnceLock::new(),

@@ -220,7 +220,14 @@ async fn place_on_executors(
     plan: &LogicalPlan,
     partitions: usize,
 ) -> Result<Placed, EngineError> {
-    let engine = session.engine();
+    let context = executor_context(session, partitions)?;
+    let cluster_plan = context.state().create_physical_plan(plan).boxed().await?;
+    let placement = if partitions == 1 { Placement::OneTask } else { Placement::Stages };
+    Ok(Placed { placement, plan: cluster_plan, context, may_exhaust_memory: false, is_work: true })
+}
+
+/// The context in which plans for executors are made.
+pub(super) fn executor_context(session: &Session, partitions: usize) -> Result<SessionContext, EngineError> {
     let mut config = session.cluster_config()?.with_target_partitions(partitions);
     // What our own rule partitions, Ballista would otherwise turn back into a broadcast on top of the exchanges.
     let broadcast_bytes = config.options().optimizer.hash_join_single_partition_threshold.max(1);
@@ -230,13 +237,11 @@ async fn place_on_executors(
     config.options_mut().catalog.default_schema = own.options().catalog.default_schema.clone();
     config.options_mut().execution.time_zone = own.options().execution.time_zone.clone();
     let config = config.with_extension(Arc::new(session.job_tag(1)));
-    let context = context_over(&engine.cluster_state, session.id(), config);
-    let cluster_plan = context.state().create_physical_plan(plan).boxed().await?;
-    let placement = if partitions == 1 { Placement::OneTask } else { Placement::Stages };
-    Ok(Placed { placement, plan: cluster_plan, context, may_exhaust_memory: false, is_work: true })
+    Ok(context_over(&session.engine().cluster_state, session.id(), config))
 }
 
-async fn target_partitions(session: &Session) -> usize {
+/// Partitions of an exchange, unless the session says otherwise: one for each vcore.
+pub(super) async fn target_partitions(session: &Session) -> usize {
     match session.setting_number("sluice.target_partitions") {
         0 => (session.engine().scheduler.total_vcores() as usize).max(LEAST_PARTITIONS),
         wanted => wanted as usize,

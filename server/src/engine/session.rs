@@ -20,14 +20,14 @@ use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::tokenizer::Location;
 use futures::FutureExt;
 use sluice_planner::catalog::{DEFAULT_CATALOG, DEFAULT_SCHEMA};
-use sluice_planner::statement::{self, Show, Statement, StatementKind};
+use sluice_planner::statement::{self, Show, Statement, StatementKind, Transfer};
 use sluice_planner::suggest::nearest;
 use sluice_scheduler::cluster::{JobTag, LEAST_TASK_MEMORY_BYTES};
 
 use super::error::{EngineError, SqlState};
 use super::query::{QueryHandle, QueryRecord, QueryResult, StopReason, WaitedFor};
 use super::settings::{Settings, Target};
-use super::{Engine, analyze, context_over, ddl, explain, insert, queues, run, system};
+use super::{Engine, analyze, context_over, ddl, explain, insert, queues, run, system, transfer};
 use crate::pgcatalog;
 
 /// Notices that wait for a client; more are dropped.
@@ -211,11 +211,9 @@ impl Session {
     pub fn parse(&self, sql: &str) -> Result<Vec<Statement>, EngineError> {
         let mut statements = statement::parse(sql)?;
         for statement in &mut statements {
-            let kind = match &mut statement.kind {
-                StatementKind::Explain { statement, .. } => &mut statement.kind,
-                kind => kind,
-            };
-            if let StatementKind::Sql(sql) = kind
+            let is_about_another = statement.inner_mut().is_some();
+            let queried = if is_about_another { statement.inner_mut() } else { Some(statement) };
+            if let Some(StatementKind::Sql(sql)) = queried.map(|statement| &mut statement.kind)
                 && let DfStatement::Statement(sql) = sql.as_mut()
             {
                 pgcatalog::rewrite(sql);
@@ -226,7 +224,7 @@ impl Session {
 
     /// Plans a statement without running it. `parameter_types` are what the client declared.
     pub async fn prepare(
-        &self,
+        self: &Arc<Self>,
         statement: Statement,
         parameter_types: &[Option<DataType>],
     ) -> Result<Arc<Prepared>, EngineError> {
@@ -249,6 +247,14 @@ impl Session {
                 }
                 (None, explain::schema(), true, Vec::new())
             }
+            StatementKind::Transfer(transfer) => match transfer.as_ref() {
+                Transfer::Compare(compare) => {
+                    let plan = transfer::compare::plan(self, compare).boxed().await?;
+                    let (schema, returns_rows) = result_schema(&plan, &[])?;
+                    (Some(plan), schema, returns_rows, Vec::new())
+                }
+                _ => (None, Arc::new(Schema::empty()), false, Vec::new()),
+            },
             StatementKind::Show(show) => (None, show_schema(show), true, Vec::new()),
             StatementKind::ShowSetting(name) => (None, setting_schema(name), true, Vec::new()),
             _ => (None, Arc::new(Schema::empty()), false, Vec::new()),
@@ -329,6 +335,13 @@ impl Session {
                 self.engine.queries.add(record.clone());
                 explain::execute(self, inner, *analyze, *verbose, *format, record).boxed().await
             }
+            StatementKind::Transfer(transfer) => {
+                self.engine.queries.add(record.clone());
+                match prepared.plan.clone() {
+                    Some(plan) => run::execute(self, plan, statement.tag, record).boxed().await,
+                    None => transfer::execute(self, transfer, record).boxed().await,
+                }
+            }
             StatementKind::Show(show) => self.show(show).await,
             StatementKind::ShowSetting(name) => self.show_setting(name),
             StatementKind::Analyze { table, columns, options } => {
@@ -403,6 +416,7 @@ impl Session {
             | StatementKind::Reserve { .. } => queues::execute(self, kind)?,
             StatementKind::Sql(_)
             | StatementKind::Explain { .. }
+            | StatementKind::Transfer(_)
             | StatementKind::Show(_)
             | StatementKind::ShowSetting(_)
             | StatementKind::Analyze { .. } => {
@@ -428,7 +442,8 @@ impl Session {
         })
     }
 
-    fn suggest_table(&self, error: EngineError) -> EngineError {
+    /// The error of a name that is not known, with the nearest one.
+    pub(super) fn suggest_table(&self, error: EngineError) -> EngineError {
         if error.state != SqlState::UNDEFINED_TABLE || error.hint.is_some() {
             return error;
         }
@@ -481,6 +496,11 @@ impl Session {
 
     fn set_transaction(&self, status: TransactionStatus) {
         *self.transaction.write().unwrap_or_else(PoisonError::into_inner) = status;
+    }
+
+    /// Whether there is something to tell the client.
+    pub fn has_notices(&self) -> bool {
+        !self.notices.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     /// Notices since the last call.

@@ -17,7 +17,7 @@ use datafusion::physical_plan::streaming::PartitionStream;
 
 use super::Engine;
 
-const TABLES: [&str; 6] = ["executors", "offers", "queries", "queues", "table_statistics", "tasks"];
+const TABLES: [&str; 7] = ["executors", "offers", "queries", "queues", "table_statistics", "tasks", "transfers"];
 
 /// Adds the schema `system` to the catalog `sluice`.
 pub(super) fn register(engine: &Arc<Engine>) -> Result<()> {
@@ -88,6 +88,7 @@ impl PartitionStream for SystemTable {
                 "queues" => queues(&engine).await,
                 "offers" => offers(&engine),
                 "table_statistics" => table_statistics(&engine),
+                "transfers" => transfers(&engine),
                 _ => queries(&engine),
             };
             Ok(RecordBatch::try_new(schema, columns)?)
@@ -178,6 +179,21 @@ pub(super) fn schema_of(kind: &str) -> SchemaRef {
             text("max_value"),
             fraction("mean_bytes"),
             time("analyzed_at"),
+        ],
+        "transfers" => vec![
+            text("id"),
+            text("kind"),
+            text("what"),
+            text("target"),
+            text("state"),
+            number("units_total"),
+            number("units_done"),
+            number("units_kept"),
+            number("rows"),
+            number("bytes"),
+            time("started"),
+            number("elapsed_ms"),
+            text("error"),
         ],
         _ => vec![
             text("query_id"),
@@ -368,5 +384,24 @@ fn table_statistics(engine: &Engine) -> Vec<ArrayRef> {
         texts(all.iter().map(|c| c.sample.max.clone())),
         fractions(all.iter().map(|c| Some(c.sample.mean_bytes))),
         times(all.iter().map(|c| c.of_table.analyzed_at_ms)),
+    ]
+}
+
+fn transfers(engine: &Engine) -> Vec<ArrayRef> {
+    let all = engine.transfers.summaries();
+    vec![
+        texts(all.iter().map(|t| Some(t.id.clone()))),
+        texts(all.iter().map(|t| Some(t.kind.to_owned()))),
+        texts(all.iter().map(|t| Some(t.what.clone()))),
+        texts(all.iter().map(|t| Some(t.target.clone()))),
+        texts(all.iter().map(|t| Some(t.state.to_owned()))),
+        numbers(all.iter().map(|t| t.units_total)),
+        numbers(all.iter().map(|t| t.units_done)),
+        numbers(all.iter().map(|t| t.units_kept)),
+        numbers(all.iter().map(|t| t.rows)),
+        numbers(all.iter().map(|t| t.bytes)),
+        times(all.iter().map(|t| t.started_ms)),
+        numbers(all.iter().map(|t| t.elapsed_ms)),
+        texts(all.iter().map(|t| t.error.clone())),
     ]
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::backend::{Severity, put_error, put_notice, put_parameter, put_ready};
 use super::encode::EncodeOptions;
@@ -10,6 +11,9 @@ use super::frontend::{self, DecodeError, Frontend};
 use super::startup::{Shared, Started, shutting_down};
 use super::wire::{Body, Failure, Frame, Wire};
 use crate::engine::{EngineError, Session, SqlState, Statement, TransactionStatus};
+
+/// How long a notice waits at most while its statement runs.
+const NOTICE_EVERY: Duration = Duration::from_secs(1);
 
 /// A started connection.
 pub struct Connection<'a> {
@@ -57,7 +61,7 @@ impl<'a> Connection<'a> {
         if shutdown.is_cancelled() && !self.in_batch {
             return Err(Failure::Fatal(shutting_down()));
         }
-        let grace = if self.in_batch { self.shared.options.drain_write_timeout } else { std::time::Duration::ZERO };
+        let grace = if self.in_batch { self.shared.options.drain_write_timeout } else { Duration::ZERO };
         let ended = async {
             shutdown.cancelled().await;
             tokio::time::sleep(grace).await;
@@ -167,6 +171,21 @@ impl<'a> Connection<'a> {
         }
         put_ready(&mut self.wire.out, status);
         self.wire.flush().await
+    }
+
+    /// Waits for a statement; what it has to say in the meantime leaves now and then.
+    pub(super) async fn with_notices<T>(&mut self, run: impl Future<Output = T>) -> Result<T, Failure> {
+        let mut run = std::pin::pin!(run);
+        loop {
+            match self.wire.while_connected(tokio::time::timeout(NOTICE_EVERY, run.as_mut())).await? {
+                Ok(done) => return Ok(done),
+                Err(_elapsed) if self.session.has_notices() => {
+                    self.put_notices();
+                    self.wire.flush().await?;
+                }
+                Err(_elapsed) => {}
+            }
+        }
     }
 
     pub(super) fn put_notices(&mut self) {

@@ -215,7 +215,8 @@ impl Connection<'_> {
             put_complete(&mut self.wire.out, prepared.statement.tag());
             return Ok(None);
         }
-        let handle = self.wire.while_connected(self.session.execute(prepared, parameters)).await??;
+        let session = self.session;
+        let handle = self.with_notices(session.execute(prepared, parameters)).await??;
         match handle.into_result() {
             QueryResult::Rows(stream) => {
                 let format_of = |index: usize| formats.get(index).copied().unwrap_or(Format::Text);

@@ -30,17 +30,15 @@ impl Connection<'_> {
             return Ok(());
         }
         let session = self.session;
-        let handle = self
-            .wire
-            .while_connected(async {
-                let prepared = session.prepare(statement.clone(), &[]).await?;
-                if !prepared.parameter_types.is_empty() {
-                    return Err(EngineError::new(SqlState::UNDEFINED_PARAMETER, "there is no parameter $1")
-                        .with_hint("bind parameters through the extended query protocol"));
-                }
-                session.execute(&prepared, Vec::new()).await
-            })
-            .await??;
+        let run = async {
+            let prepared = session.prepare(statement.clone(), &[]).await?;
+            if !prepared.parameter_types.is_empty() {
+                return Err(EngineError::new(SqlState::UNDEFINED_PARAMETER, "there is no parameter $1")
+                    .with_hint("bind parameters through the extended query protocol"));
+            }
+            session.execute(&prepared, Vec::new()).await
+        };
+        let handle = self.with_notices(run).await??;
         let schema = handle.schema.clone();
         match handle.into_result() {
             QueryResult::Rows(stream) => {

@@ -27,6 +27,7 @@ mod plans;
 mod sharing;
 mod slt;
 mod tpch;
+mod transfer;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
     let mut apart = faults::trials(&bed);
     apart.extend(cassandra_faults::trials(&bed));
     apart.extend(cassandra_memory::trials(&bed));
+    apart.extend(transfer::trials(&bed));
     apart.extend(sharing::trials(&bed));
     apart.extend(frameworks::trials(&bed));
     apart.extend(cassandra_login::trials(&bed));

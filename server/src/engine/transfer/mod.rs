@@ -1,0 +1,184 @@
+//! Rows between Cassandra and folders of files: `COPY`, `BACKUP`, `RESTORE`; and `COMPARE`.
+//!
+//! A folder is the server's and every executor's under one path. What is in it is told by its manifest
+//! (`sluice_executor::transfer`), which is written before the first file, without hashes, and again after the last, with
+//! them. A statement that is repeated after a kill finds the manifest and goes on.
+//!
+//! In reading order:
+//!
+//! - [`registry`]: what runs and ran, as `system.transfers` shows it
+//! - [`options`], [`folder`]: what a statement says
+//! - [`table_to_folder`], [`query_to_folder`], [`to_file`]: `COPY ... TO`
+//! - [`progress`], [`folder_to_table`]: `COPY ... FROM`
+//! - [`keyspace`]: `BACKUP` and `RESTORE`
+//! - [`compare`]: `COMPARE`
+
+pub(super) mod compare;
+mod folder;
+mod folder_to_table;
+mod keyspace;
+mod options;
+mod progress;
+mod query_to_folder;
+pub(super) mod registry;
+mod table_to_folder;
+mod to_file;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use datafusion::catalog::TableProvider;
+use datafusion::common::TableReference;
+use sluice_executor::cassandra::CassandraTable;
+use sluice_executor::transfer::TransferError;
+use sluice_planner::statement::{CopySource, Statement, StatementKind, Transfer, TransferOptions, parse};
+
+use super::ddl::FullName;
+use super::error::{EngineError, SqlState};
+use super::query::{QueryRecord, QueryResult};
+use super::session::Session;
+use registry::TransferGuard;
+
+/// Runs any of these statements but `COMPARE`, which is planned as a query.
+pub(super) async fn execute(
+    session: &Arc<Session>,
+    transfer: &Transfer,
+    record: &Arc<QueryRecord>,
+) -> Result<QueryResult, EngineError> {
+    let (tag, rows) = match transfer {
+        Transfer::CopyTo { source, path, options } => ("COPY", copy_to(session, source, path, options, record).await?),
+        Transfer::CopyFrom { table, path, options } => {
+            ("COPY", copy_from(session, table, path, options, record).await?)
+        }
+        Transfer::Backup { keyspace, path, options } => {
+            ("BACKUP", keyspace::backup(session, keyspace, path, options, record).await?)
+        }
+        Transfer::Restore { keyspace, path, options } => {
+            ("RESTORE", keyspace::restore(session, keyspace, path, options, record).await?)
+        }
+        Transfer::Compare(_) => return Err(EngineError::new(SqlState::INTERNAL, "COMPARE is planned as a query")),
+    };
+    Ok(QueryResult::Command { tag: format!("{tag} {rows}"), rows_affected: Some(rows) })
+}
+
+async fn copy_to(
+    session: &Arc<Session>,
+    source: &CopySource,
+    path: &str,
+    options: &TransferOptions,
+    record: &Arc<QueryRecord>,
+) -> Result<u64, EngineError> {
+    if !folder::names_folder(path) {
+        return to_file::copy(session, source, path, options, record).await;
+    }
+    let dir = folder::folder(path)?;
+    options::only(options, "COPY ... TO a folder", &["format", "compression", "partition_by", "ranges"])?;
+    options::must_be_parquet(options)?;
+    let compression = options::compression(options)?;
+    let partition_by = options::list(options, "partition_by");
+    let query = match source {
+        CopySource::Query(query) => query.as_ref().clone(),
+        CopySource::Table(parts) => {
+            let name = full_name(session, parts)?;
+            let provider = provider(session, &name).await?;
+            if let (Some(table), true) = (cassandra_table(&provider), partition_by.is_empty()) {
+                let transfers = &session.engine().transfers;
+                let guard = transfers.begin(session, "COPY TO", &name.text(), &dir.display().to_string(), &dir)?;
+                let ranges = options::number(options, "ranges", 1, table_to_folder::MOST_UNITS)?.unwrap_or(1);
+                let copy = table_to_folder::TableCopy { session, table, dir: &dir, compression, ranges, record };
+                return guard.end(copy.run(&guard).await.map(|manifest| manifest.rows()));
+            }
+            all_of(&name)?
+        }
+    };
+    if options.contains_key("ranges") {
+        return Err(EngineError::new(
+            SqlState::INVALID_PARAMETER,
+            "only a whole Cassandra table has token ranges to copy",
+        )
+        .with_hint("leave the option ranges out, or name a table and no PARTITION_BY"));
+    }
+    let guard = session.engine().transfers.begin(session, "COPY TO", "query", &dir.display().to_string(), &dir)?;
+    let copy =
+        query_to_folder::QueryCopy { session, query: &query, dir: &dir, compression, partition_by: &partition_by };
+    guard.end(copy.run(&guard, record).await)
+}
+
+async fn copy_from(
+    session: &Arc<Session>,
+    table: &[String],
+    path: &str,
+    options: &TransferOptions,
+    record: &Arc<QueryRecord>,
+) -> Result<u64, EngineError> {
+    options::only(options, "COPY ... FROM", &["format"])?;
+    options::must_be_parquet(options)?;
+    let dir = folder::folder(path)?;
+    let name = full_name(session, table)?;
+    let provider = provider(session, &name).await?;
+    let Some(table) = cassandra_table(&provider) else {
+        return Err(EngineError::not_supported(format!(
+            "COPY into {}, which is not a table in Cassandra,",
+            name.text()
+        ))
+        .with_hint("files become a table by CREATE EXTERNAL TABLE"));
+    };
+    let guard =
+        session.engine().transfers.begin(session, "COPY FROM", &dir.display().to_string(), &name.text(), &dir)?;
+    let load = folder_to_table::TableLoad { session, table, name: &name, dir: &dir, record };
+    guard.end(load.run(&guard).await)
+}
+
+/// A name by its parts, as the session looks names up.
+fn full_name(session: &Session, parts: &[String]) -> Result<FullName, EngineError> {
+    let (catalog, schema) = (session.database(), session.current_schema());
+    match parts {
+        [table] => Ok(FullName { catalog, schema, table: table.clone() }),
+        [schema, table] => Ok(FullName { catalog, schema: schema.clone(), table: table.clone() }),
+        [catalog, schema, table] => {
+            Ok(FullName { catalog: catalog.clone(), schema: schema.clone(), table: table.clone() })
+        }
+        _ => {
+            Err(EngineError::new(SqlState::SYNTAX_ERROR, format!("\"{}\" is not the name of a table", parts.join("."))))
+        }
+    }
+}
+
+async fn provider(session: &Session, name: &FullName) -> Result<Arc<dyn TableProvider>, EngineError> {
+    let reference = TableReference::full(name.catalog.as_str(), name.schema.as_str(), name.table.as_str());
+    let found = session.context().table_provider(reference).await;
+    found.map_err(|error| session.suggest_table(EngineError::from(error)))
+}
+
+fn cassandra_table(provider: &Arc<dyn TableProvider>) -> Option<&CassandraTable> {
+    provider.downcast_ref::<CassandraTable>()
+}
+
+/// `SELECT * FROM name`.
+fn all_of(name: &FullName) -> Result<Statement, EngineError> {
+    let sql = format!("SELECT * FROM {}", name.quoted());
+    let mut statements = parse(&sql)?;
+    match (statements.pop(), statements.is_empty()) {
+        (Some(statement), true) if matches!(statement.kind, StatementKind::Sql(_)) => Ok(statement),
+        _ => Err(EngineError::new(SqlState::INTERNAL, format!("not one statement: {sql}"))),
+    }
+}
+
+/// Runs what waits for a disk away from the threads that serve clients.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, TransferError> + Send + 'static,
+) -> Result<T, EngineError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => Ok(done?),
+        Err(error) => Err(EngineError::new(SqlState::INTERNAL, format!("work on files ended early: {error}"))),
+    }
+}
+
+/// Tells a guard's progress in the log, at its end.
+fn log_end(guard: &TransferGuard, dir: &Path) {
+    let record = guard.record();
+    tracing::info!(
+        transfer = %record.id, kind = record.kind, dir = %dir.display(), rows = record.rows(), bytes = record.bytes(),
+        "the transfer is complete"
+    );
+}
