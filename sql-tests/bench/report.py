@@ -8,7 +8,7 @@ import traceback
 from datetime import datetime, timezone
 from pathlib import Path
 
-PARTS = ("tpch", "cassandra", "memory")
+PARTS = ("tpch", "cassandra", "cassandra_memory", "memory")
 
 
 class Part:
