@@ -119,7 +119,7 @@ def main() -> None:
             command.add_argument("--own-nodes", type=int, default=0)
             command.add_argument("--cluster-script", type=Path)
             command.add_argument("--plain-driver", type=Path)
-            command.add_argument("--peer-runs", type=int, default=1, help="runs of a peer, at most as many as of Sluice")
+            command.add_argument("--peer-runs", type=int, default=1, help="the same for Spark and Trino")
             command.add_argument("--peers-write-all", action="store_true")
             command.add_argument("--peer-heap", default="2g")
             command.add_argument("--spark-jars", type=Path)

@@ -143,14 +143,16 @@ start_services() {
   EXECUTOR_PIDS=()
   for host in "$@"; do
     start "executor-$index" "$SLUICE_BIN" executor --data-dir "$RUN_DIR/executor-$index" --grace-seconds 2 \
-      --coordinator "127.0.0.1:${ports[6]}" --host "$host" --vcores "$vcores" ${EXECUTOR_FLAGS[@]+"${EXECUTOR_FLAGS[@]}"}
+      --coordinator "127.0.0.1:${ports[6]}" --host "$host" --vcores "$vcores" \
+      ${EXECUTOR_FLAGS[@]+"${EXECUTOR_FLAGS[@]}"}
     EXECUTOR_PIDS+=("$PID")
     index=$((index + 1))
   done
   wait_for embedded "${ports[0]}" "$EMBEDDED_PID" 1
   wait_for coordinator "${ports[3]}" "$COORDINATOR_PID" $#
   LAYOUTS=(--embedded-port "${ports[0]}" "--embedded-layout=serve $SERVE_FLAGS"
-    --cluster-port "${ports[3]}" "--cluster-layout=$# executors with $vcores vcores each${EXECUTOR_FLAGS[*]:+ ${EXECUTOR_FLAGS[*]}}")
+    --cluster-port "${ports[3]}"
+    "--cluster-layout=$# executors with $vcores vcores each${EXECUTOR_FLAGS[*]:+ ${EXECUTOR_FLAGS[*]}}")
 }
 
 # Executors of a cluster whose host does not matter: as many as there are cores for, up to two.
@@ -205,7 +207,8 @@ prepare_trino() {
     rm -rf "$TRINO_HOME"
     mkdir -p "$TRINO_HOME/plugin"
     if ! interruptibly mvn -B org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy \
-      "-Dartifact=io.trino:trino-server:$TRINO_VERSION:tar.gz" "-DoutputDirectory=$RUN_DIR" >"$BENCH_DIR/maven.log" 2>&1; then
+      "-Dartifact=io.trino:trino-server:$TRINO_VERSION:tar.gz" "-DoutputDirectory=$RUN_DIR" \
+      >"$BENCH_DIR/maven.log" 2>&1; then
       PEERS+=(--trino-skipped "Maven could not get its server")
       return
     fi
@@ -252,7 +255,8 @@ bench_cassandra() {
   if [ -n "$measures" ]; then
     start_services "${hosts[@]}"
     measure cassandra --scale "$CASSANDRA_SF" --runs "${BENCH_RUNS:-3}" --data "$data" --scratch "$RUN_DIR" \
-      --contact-points "$contact_points" --cluster-script "$CLUSTER" --measures "$measures" "${arguments[@]}" "${PEERS[@]}"
+      --contact-points "$contact_points" --cluster-script "$CLUSTER" --measures "$measures" \
+      "${arguments[@]}" "${PEERS[@]}"
   fi
   if [[ ",$CASSANDRA_MEASURES," == *,memory,* ]]; then
     say "Cassandra: peak memory of an executor with $EXECUTOR_MEMORY"

@@ -18,10 +18,18 @@ from turns import comparable
 
 SPARK_START_TIMEOUT_S = 180
 TRINO_START_TIMEOUT_S = 180
+# What Spark's connector is tuned with for writes, and its default.
+SPARK_WRITE_OPTIONS = {
+    "batch.grouping.key": ("replica_set", "partition"),
+    "batch.size.bytes": (4096, 1024),
+    "concurrent.writes": (50, 5),
+}
 # The classes and the options of `java` that Trino 476 asks for.
-TRINO_OPTIONS = """-XX:+UseG1GC -XX:+UnlockDiagnosticVMOptions -XX:G1NumCollectionsKeepPinned=10000000
-    -XX:+ExitOnOutOfMemoryError -Djdk.attach.allowAttachSelf=true --add-opens=java.base/java.nio=ALL-UNNAMED
-    --add-modules=jdk.incubator.vector --enable-native-access=ALL-UNNAMED --sun-misc-unsafe-memory-access=allow""".split()
+TRINO_OPTIONS = """
+    -XX:+UseG1GC -XX:+UnlockDiagnosticVMOptions -XX:G1NumCollectionsKeepPinned=10000000 -XX:+ExitOnOutOfMemoryError
+    -Djdk.attach.allowAttachSelf=true --add-opens=java.base/java.nio=ALL-UNNAMED --add-modules=jdk.incubator.vector
+    --enable-native-access=ALL-UNNAMED --sun-misc-unsafe-memory-access=allow
+""".split()
 
 
 class SluiceOnCassandra(Sluice):
@@ -30,9 +38,7 @@ class SluiceOnCassandra(Sluice):
     def __init__(self, name: str, port: int, contact_points: str, keyspace: str) -> None:
         super().__init__(name, port)
         self.keyspace = keyspace
-        self.command(
-            f"CREATE CATALOG IF NOT EXISTS cass USING cassandra WITH (contact_points = '{contact_points}')"
-        )
+        self.command(f"CREATE CATALOG IF NOT EXISTS cass USING cassandra WITH (contact_points = '{contact_points}')")
 
     def table(self, name: str) -> str:
         return f"cass.{self.keyspace}.{name}"
@@ -80,7 +86,7 @@ class PlainDriver:
     @staticmethod
     def aggregates(answer: dict, columns: list[str]) -> tuple[float, list]:
         row = [answer["rows"]]
-        for column, value in zip(columns, answer["values"]):
+        for column, value in zip(columns, answer["values"], strict=True):
             # The driver knows days; the others know dates.
             row.append(date(1970, 1, 1) + timedelta(int(value)) if column.endswith("date") else value)
         return answer["seconds"], comparable([row])
@@ -180,10 +186,18 @@ class Spark(Peer):
         answer = self.answer(QUERY_TIMEOUT_S)
         return answer["seconds"], comparable(answer["rows"])
 
+    def tuned_write(self, sql: str) -> tuple[float, list]:
+        """A write with larger batches, each for one replica set, and more of them in flight: several times faster."""
+        for name, (tuned, _) in SPARK_WRITE_OPTIONS.items():
+            self.query(f"SET spark.cassandra.output.{name}={tuned}")
+        try:
+            return self.query(sql)
+        finally:
+            for name, (_, default) in SPARK_WRITE_OPTIONS.items():
+                self.query(f"SET spark.cassandra.output.{name}={default}")
+
     def backup(self, table: str, folder: Path) -> float:
-        return self.query(
-            f"INSERT OVERWRITE DIRECTORY '{folder}' USING parquet SELECT * FROM {self.table(table)}"
-        )[0]
+        return self.query(f"INSERT OVERWRITE DIRECTORY '{folder}' USING parquet SELECT * FROM {self.table(table)}")[0]
 
 
 class Trino(Peer):

@@ -28,6 +28,7 @@ from contestants import peak_memory_mib
 from report import Part, one_line
 from turns import Contestant, comparable, take_turns
 
+PEERS = ("spark", "spark tuned", "trino")
 MEASURES = ("write", "scan", "keys", "join", "point", "backup")
 ORDERS = {
     "o_orderkey": "bigint",
@@ -73,7 +74,7 @@ MEMORY_AIM = 1.1
 
 
 def make_sources(data: Path, folder: Path) -> dict[str, Path]:
-    """The Parquet that is read, in a folder each: orders, a fifth of them, a few of those, their keys, and customers."""
+    """The Parquet that is read, in a folder each: orders, a fifth of them, a few of those, keys, and customers."""
     orders = f"SELECT *, year(o_orderdate)::INTEGER AS o_orderyear FROM '{data}/orders.parquet'"
     # By hash, so that keys come from all over the table.
     sample = f"(SELECT * FROM ({orders}) ORDER BY hash(o_orderkey) LIMIT {KEY_COUNT})"
@@ -135,7 +136,7 @@ class CassandraBench:
     # What is there before anything is measured.
 
     def make_tables(self) -> None:
-        """Makes the tables; with a measure of writes their rows come by it, else those are loaded that are not there."""
+        """Makes the tables. A measure of writes brings their rows; without, those are loaded that are not there."""
         self.cluster.command(f"CREATE SCHEMA IF NOT EXISTS cass.{self.keyspace} WITH (replication_factor = 1)")
         if "write" in self.arguments.measures:
             for size in ("fifth", "orders"):
@@ -176,8 +177,8 @@ class CassandraBench:
             sluice.command("REFRESH CATALOG cass")
 
     def writers(self, size: str) -> list[str]:
-        """The names of those who write a table. A peer writes all of orders only if that was asked for."""
-        names = [sluice.name for sluice in self.sluices]
+        """The names of those who write a table. Who is slow writes all of orders only if that was asked for."""
+        names = [sluice.name for sluice in self.sluices] + ["spark tuned"]
         names += [self.plain.name] if self.plain else []
         if size == "fifth" or self.arguments.peers_write_all:
             names += ["spark", "trino"]
@@ -214,8 +215,7 @@ class CassandraBench:
     # The measures.
 
     def runs(self, contestants: dict[str, Contestant], most: int) -> dict[str, int]:
-        peers = {peer.name for peer in self.peers}
-        return {name: min(most, self.arguments.peer_runs) if name in peers else most for name in contestants}
+        return {name: min(most, self.arguments.peer_runs) if name in PEERS else most for name in contestants}
 
     def turns(self, what: str, contestants: dict[str, Contestant]) -> dict[str, float]:
         """All of them once unmeasured, then in turns."""
@@ -258,16 +258,21 @@ class CassandraBench:
 
             return contestant_of
 
-        def by_sql(engine: SluiceOnCassandra | Peer, size: str, source: str) -> Contestant:
-            into = target(size, engine.name)
-            sql = insert(engine, into, self.sources[source], ORDERS)
-            return lambda: (engine.query(sql)[0], self.written(into))
+        def by_sql(size: str, source: str) -> dict[str, Contestant]:
+            def contestant(engine: SluiceOnCassandra | Peer, name: str, write: Callable) -> Contestant:
+                into = target(size, name)
+                sql = insert(engine, into, self.sources[source], ORDERS)
+                return lambda: (write(sql)[0], self.written(into))
 
-        engines = [*self.sluices, *self.peers]
-        warm_up = {each.name: by_sql(each, "fifth", "few") for each in engines}
+            writers = [(engine, engine.name, engine.query) for engine in [*self.sluices, *self.peers]]
+            writers += [(peer, "spark tuned", peer.tuned_write) for peer in self.peers if isinstance(peer, Spark)]
+            asked = self.writers(size)
+            return {name: contestant(engine, name, write) for engine, name, write in writers if name in asked}
+
+        warm_up = by_sql("fifth", "few")
         take_turns(self.part, "write (warm-up)", dict.fromkeys(warm_up, 1), warm_up)
         for size, most in (("fifth", min(self.arguments.runs, MOST_WRITE_RUNS)), ("orders", 1)):
-            writers = {each.name: by_sql(each, size, size) for each in engines if each.name in self.writers(size)}
+            writers = by_sql(size, size)
             if self.plain:
                 writers[self.plain.name] = self.tuned("write", by_driver(size), WRITE_CHOICES)
             what = f"write of {size}"
@@ -357,15 +362,15 @@ class CassandraBench:
         self.compare(f"backup of {self.row_count['orders']} rows to Parquet", "s", times)
 
     def compare(self, what: str, unit: str, times: dict[str, float], driver_aim: float | None = None) -> None:
-        """Lines of the table for both layouts: beside the driver, and beside the peers, of whom the better one counts."""
-        peers = {peer.name: times[peer.name] for peer in self.peers if peer.name in times}
-        better = min(peers, key=peers.get, default=None)
+        """Lines of the table for both layouts: beside the driver, and beside the peers, of whom the best one counts."""
+        peers = {name: times[name] for name in PEERS if name in times}
+        best = min(peers, key=peers.get, default=None)
         for sluice in self.sluices:
             line, own = f"{what}, {sluice.name}", times.get(sluice.name)
             if self.plain and self.plain.name in times:
                 self.part.measure(line, unit, own, "plain driver", times[self.plain.name], driver_aim)
             for name, value in peers.items():
-                self.part.measure(line, unit, own, name.title(), value, PEER_AIM if name == better else None)
+                self.part.measure(line, unit, own, name.capitalize(), value, PEER_AIM if name == best else None)
             if not peers and not (self.plain and self.plain.name in times):
                 self.part.measure(line, unit, own)
 
