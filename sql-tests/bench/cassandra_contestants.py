@@ -21,7 +21,7 @@ TRINO_START_TIMEOUT_S = 180
 # What Spark's connector is tuned with for writes, and its default.
 SPARK_WRITE_OPTIONS = {
     "batch.grouping.key": ("replica_set", "partition"),
-    "batch.size.bytes": (4096, 1024),
+    "batch.size.bytes": (8192, 1024),
     "concurrent.writes": (50, 5),
 }
 # The classes and the options of `java` that Trino 476 asks for.

@@ -58,11 +58,11 @@ POINT_READS = 200
 # A peer takes a hundred milliseconds for each.
 PEER_POINT_READS = 50
 POINT_WARM_UP_READS = 10
-# What the plain driver tries: token ranges, keys, and batches in flight with the rows of each. More rows than 30 pass
-# the 5 KiB from which a node warns of a batch.
+# What the plain driver tries: token ranges, keys, and batches in flight with the rows of each. With 30 rows a batch is
+# about as large as a node takes without a warning (5 KiB), with 100 about half as large as it takes at all (50 KiB).
 SCAN_CHOICES = [(4,), (8,), (16,)]
 KEYS_CHOICES = [(16,), (32,), (64,), (128,), (256,)]
-WRITE_CHOICES = [(64, 1), (128, 1), (256, 1), (512, 1), (16, 30), (32, 30), (64, 30)]
+WRITE_CHOICES = [(64, 1), (128, 1), (256, 1), (512, 1), (16, 30), (32, 30), (64, 30), (16, 100), (32, 100)]
 # Rows with which it tries a way of writing.
 WRITE_TRIAL_ROWS = 100_000
 # Runs of a write of a fifth; what it leaves the nodes to do disturbs the next ones.
@@ -131,7 +131,9 @@ class CassandraBench:
                 self.start_peer(stack, peer_of)
             for measure in MEASURES:
                 if measure in self.arguments.measures:
+                    started = time.perf_counter()
                     getattr(self, measure)()
+                    print(f"{measure} took {time.perf_counter() - started:.0f} s in all", flush=True)
 
     # What is there before anything is measured.
 

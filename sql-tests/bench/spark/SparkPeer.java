@@ -73,7 +73,8 @@ public final class SparkPeer {
         for (int index = 0; index < row.size(); index++) {
             Object cell = row.get(index);
             // Without an exponent, as the others write it.
-            cells.add(json(cell instanceof java.math.BigDecimal number ? number.toPlainString() : String.valueOf(cell)));
+            String text = cell instanceof java.math.BigDecimal number ? number.toPlainString() : String.valueOf(cell);
+            cells.add(json(text));
         }
         return cells.toString();
     }
