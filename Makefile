@@ -30,7 +30,7 @@ lint: ## Check format and lints
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
-bench: ## Measure Sluice beside DataFusion, DuckDB, the plain driver and Spark; ratios go to sql-tests/bench/results
+bench: ## Measure Sluice beside DataFusion, DuckDB, the plain driver, Spark and Trino; ratios go to sql-tests/bench/results
 	@sql-tests/prerequisites.sh cargo java maven psql python
 	sql-tests/bench/bench.sh
 

@@ -4,8 +4,9 @@
 #   bench.sh            everything; about half an hour on two cores at scale 1, without the build
 #
 #   tpch        the 22 queries over Parquet: Sluice embedded and as a cluster, DataFusion in one process, DuckDB
-#   cassandra   orders in three real nodes, loaded through Sluice: scan, join with Parquet, point read; beside the plain
-#               scylla driver (the limit) and Spark 3.5 with its Cassandra connector (the peer)
+#   cassandra   orders in three real nodes, written from Parquet: writes, scans, joins, point reads and a backup; beside
+#               the plain scylla driver (the limit), and Spark 3.5 with its Cassandra connector and Trino (the peers);
+#               peak memory of an executor that reads a table larger than its budget
 #   memory      peak memory of the coordinator after a result of the whole lineitem, and after one five times as large
 #
 # Peers that are not to be had are skipped, with a line that says why. What was started is stopped in the end.
@@ -14,10 +15,14 @@
 #   BENCH_SF               TPC-H scale factor of tpch (1)
 #   BENCH_MEMORY_SF        TPC-H scale factor of memory, of which five times as much is read as well (0.2)
 #   BENCH_CASSANDRA_SF     the same for the table in Cassandra (1: 1.5 million rows)
+#   BENCH_CASSANDRA        what cassandra measures (write,scan,keys,join,point,backup,memory); without write the tables
+#                          are loaded only if their rows are not there
 #   BENCH_RUNS             runs of each query, of which the best counts (3)
+#   BENCH_PEER_RUNS        the same for Spark and Trino (1)
+#   BENCH_PEERS_WRITE_ALL=1   have Spark and Trino write all of orders too, not a fifth only
 #   BENCH_SERVE_FLAGS      flags of the embedded service (--executors 3)
-#   BENCH_RELOAD=1         load Cassandra anew although its rows are there
-#   BENCH_SPARK=0          leave Spark out; BENCH_SPARK_HEAP is its memory (2g)
+#   BENCH_EXECUTOR_MEMORY  budget of the executor whose peak memory is measured (96MB)
+#   BENCH_SPARK=0, BENCH_TRINO=0   leave a peer out; BENCH_PEER_HEAP is the memory of each (2g)
 #   BENCH_RESULTS          where results are written (results beside this script)
 #   BENCH_SUBNET           first three parts of the addresses of the bench's own Cassandra nodes (127.0.2)
 #   SLUICE_CASSANDRA       contact points of your own cluster (host:port,host:port); none is started then
@@ -36,10 +41,15 @@ export PYTHONDONTWRITEBYTECODE=1
 BENCH_DIR=$SLUICE_CACHE_DIR/bench
 RUN_DIR=$BENCH_DIR/run
 SPARK_JARS=$BENCH_DIR/spark-jars
+# The newest that runs on Java 24; later ones want 25.
+TRINO_VERSION=476
+TRINO_HOME=$BENCH_DIR/trino-$TRINO_VERSION
 PARTS=${BENCH_ONLY:-tpch,cassandra,memory}
 SF=${BENCH_SF:-1}
 MEMORY_SF=${BENCH_MEMORY_SF:-0.2}
 CASSANDRA_SF=${BENCH_CASSANDRA_SF:-1}
+CASSANDRA_MEASURES=${BENCH_CASSANDRA:-write,scan,keys,join,point,backup,memory}
+EXECUTOR_MEMORY=${BENCH_EXECUTOR_MEMORY:-96MB}
 RESULTS=${BENCH_RESULTS:-$HERE/results}
 SERVE_FLAGS=${BENCH_SERVE_FLAGS:---executors 3}
 NODE_COUNT=3
@@ -52,6 +62,7 @@ CORES=$(getconf _NPROCESSORS_ONLN)
 fail() { printf 'bench: error: %s\nbench: hint: %s\n' "$1" "$2" >&2; exit 1; }
 
 OWN_CASSANDRA=
+EXECUTOR_FLAGS=()
 
 clean_up() {
   local status=$?
@@ -114,7 +125,8 @@ wait_for() {
   done
 }
 
-# Starts both layouts, the cluster with an executor for each address given; LAYOUTS becomes bench.py's arguments.
+# Starts both layouts, the cluster with an executor for each address given, with the flags in EXECUTOR_FLAGS; LAYOUTS
+# becomes bench.py's arguments.
 start_services() {
   local ports vcores index=0 host
   read -ra ports < <(free_ports 7)
@@ -128,15 +140,19 @@ start_services() {
   COORDINATOR_PID=$PID
   vcores=$((CORES / $#))
   [ "$vcores" -gt 0 ] || vcores=1
+  EXECUTOR_PIDS=()
   for host in "$@"; do
     start "executor-$index" "$SLUICE_BIN" executor --data-dir "$RUN_DIR/executor-$index" --grace-seconds 2 \
-      --coordinator "127.0.0.1:${ports[6]}" --host "$host" --vcores "$vcores"
+      --coordinator "127.0.0.1:${ports[6]}" --host "$host" --vcores "$vcores" \
+      ${EXECUTOR_FLAGS[@]+"${EXECUTOR_FLAGS[@]}"}
+    EXECUTOR_PIDS+=("$PID")
     index=$((index + 1))
   done
   wait_for embedded "${ports[0]}" "$EMBEDDED_PID" 1
   wait_for coordinator "${ports[3]}" "$COORDINATOR_PID" $#
   LAYOUTS=(--embedded-port "${ports[0]}" "--embedded-layout=serve $SERVE_FLAGS"
-    --cluster-port "${ports[3]}" "--cluster-layout=$# executors with $vcores vcores each")
+    --cluster-port "${ports[3]}"
+    "--cluster-layout=$# executors with $vcores vcores each${EXECUTOR_FLAGS[*]:+ ${EXECUTOR_FLAGS[*]}}")
 }
 
 # Executors of a cluster whose host does not matter: as many as there are cores for, up to two.
@@ -148,34 +164,62 @@ measure() {
   stop_processes
 }
 
-find_java() {
-  local candidate
-  for candidate in "${JAVA_HOME:-/nonexistent}/bin/java" "$(command -v java || true)" /usr/lib/jvm/*17*/bin/java; do
-    if [ -x "$candidate" ] && "$candidate" -version 2>&1 | head -1 | grep -q '"17'; then echo "$candidate"; return; fi
+# A JDK of a version from $1 to $2; a JRE would not do, because Spark is run from its source.
+find_jdk() {
+  local candidate version
+  for candidate in "${JAVA_HOME:-/nonexistent}/bin/java" "$(command -v java || true)" /usr/lib/jvm/*/bin/java; do
+    if [ ! -x "$candidate" ]; then continue; fi
+    version=$("$candidate" -version 2>&1 | sed -n '1s/[^"]*"\([0-9]*\).*/\1/p')
+    if [ "${version:-0}" -ge "$1" ] && [ "$version" -le "$2" ] && [ -x "${candidate%java}javac" ]; then
+      echo "$candidate"
+      return
+    fi
   done
   return 1
 }
 
-# SPARK becomes bench.py's arguments for Spark, or for why there is none.
+# PEERS becomes bench.py's arguments for Spark, or for why there is none.
 prepare_spark() {
   local java
-  if [ "${BENCH_SPARK:-1}" = 0 ]; then SPARK=(--spark-skipped "BENCH_SPARK=0"); return; fi
-  # It is run from its source, for which a JRE is not enough.
-  if ! java=$(find_java) || ! "$java" --list-modules | grep '^jdk.compiler' >/dev/null; then
-    SPARK=(--spark-skipped "no JDK 17")
-    return
-  fi
+  if [ "${BENCH_SPARK:-1}" = 0 ]; then PEERS+=(--spark-skipped "BENCH_SPARK=0"); return; fi
+  if ! java=$(find_jdk 17 17); then PEERS+=(--spark-skipped "no JDK 17"); return; fi
   if [ ! -f "$SPARK_JARS/.complete" ]; then
-    if ! command -v mvn >/dev/null; then SPARK=(--spark-skipped "Maven (mvn) is not installed"); return; fi
+    if ! command -v mvn >/dev/null; then PEERS+=(--spark-skipped "Maven (mvn) is not installed"); return; fi
     say "Getting Spark and its Cassandra connector by Maven (about 155 jars, 230 MB, once)"
     if ! interruptibly mvn -B -f "$HERE/spark/pom.xml" dependency:copy-dependencies "-DoutputDirectory=$SPARK_JARS" \
       >"$BENCH_DIR/maven.log" 2>&1; then
-      SPARK=(--spark-skipped "Maven could not get its jars")
+      PEERS+=(--spark-skipped "Maven could not get its jars")
       return
     fi
     touch "$SPARK_JARS/.complete"
   fi
-  SPARK=(--spark-jars "$SPARK_JARS" --java "$java" --spark-heap "${BENCH_SPARK_HEAP:-2g}")
+  PEERS+=(--spark-jars "$SPARK_JARS" --spark-java "$java")
+}
+
+# The same for Trino. Of its server only what is needed here is kept: the core and two of 47 connectors.
+prepare_trino() {
+  local java server=trino-server-$TRINO_VERSION
+  if [ "${BENCH_TRINO:-1}" = 0 ]; then PEERS+=(--trino-skipped "BENCH_TRINO=0"); return; fi
+  if ! java=$(find_jdk 24 25); then PEERS+=(--trino-skipped "no JDK 24 or 25"); return; fi
+  if [ ! -f "$TRINO_HOME/.complete" ]; then
+    if ! command -v mvn >/dev/null; then PEERS+=(--trino-skipped "Maven (mvn) is not installed"); return; fi
+    say "Getting Trino by Maven (820 MB, once)"
+    rm -rf "$TRINO_HOME"
+    mkdir -p "$TRINO_HOME/plugin"
+    if ! interruptibly mvn -B org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy \
+      "-Dartifact=io.trino:trino-server:$TRINO_VERSION:tar.gz" "-DoutputDirectory=$RUN_DIR" \
+      >"$BENCH_DIR/maven.log" 2>&1; then
+      PEERS+=(--trino-skipped "Maven could not get its server")
+      return
+    fi
+    # All of it, because the archive has links from one connector to another.
+    interruptibly tar xzf "$RUN_DIR/$server.tar.gz" -C "$RUN_DIR"
+    mv "$RUN_DIR/$server/lib" "$TRINO_HOME/"
+    mv "$RUN_DIR/$server/plugin/cassandra" "$RUN_DIR/$server/plugin/hive" "$TRINO_HOME/plugin/"
+    rm -rf "${RUN_DIR:?}/$server" "$RUN_DIR/$server.tar.gz" "$TRINO_HOME/plugin/hive/hdfs"
+    touch "$TRINO_HOME/.complete"
+  fi
+  PEERS+=(--trino-home "$TRINO_HOME" --trino-java "$java")
 }
 
 bench_tpch() {
@@ -188,9 +232,11 @@ bench_tpch() {
 
 bench_cassandra() {
   say "Cassandra: orders at scale $CASSANDRA_SF"
-  local data contact_points hosts=() arguments=() node
+  local data contact_points hosts=() arguments=() node pid measures
   data=$(sample_data "$CASSANDRA_SF")
+  PEERS=(--peer-heap "${BENCH_PEER_HEAP:-2g}" --peer-runs "${BENCH_PEER_RUNS:-1}")
   prepare_spark
+  prepare_trino
   if [ -n "${SLUICE_CASSANDRA:-}" ]; then
     contact_points=$SLUICE_CASSANDRA
     read -ra hosts < <(local_hosts)
@@ -203,11 +249,23 @@ bench_cassandra() {
     arguments=(--own-nodes "$NODE_COUNT")
     VERSIONS+=(--version "cassandra=$(sed -n 's/^VERSION=//p' "$CLUSTER")")
   fi
-  [ -z "${BENCH_RELOAD:-}" ] || arguments+=(--reload)
+  [ -z "${BENCH_PEERS_WRITE_ALL:-}" ] || arguments+=(--peers-write-all)
   if [ -x "$PLAIN_DRIVER_BIN" ]; then arguments+=(--plain-driver "$PLAIN_DRIVER_BIN"); fi
-  start_services "${hosts[@]}"
-  measure cassandra --scale "$CASSANDRA_SF" --runs "${BENCH_RUNS:-3}" --data "$data" --scratch "$RUN_DIR" \
-    --contact-points "$contact_points" --cluster-script "$CLUSTER" "${arguments[@]}" "${SPARK[@]}"
+  measures=$(tr ',' '\n' <<<"${CASSANDRA_MEASURES// /}" | sed '/^memory$/d' | paste -sd, -)
+  if [ -n "$measures" ]; then
+    start_services "${hosts[@]}"
+    measure cassandra --scale "$CASSANDRA_SF" --runs "${BENCH_RUNS:-3}" --data "$data" --scratch "$RUN_DIR" \
+      --contact-points "$contact_points" --cluster-script "$CLUSTER" --measures "$measures" \
+      "${arguments[@]}" "${PEERS[@]}"
+  fi
+  if [[ ",$CASSANDRA_MEASURES," == *,memory,* ]]; then
+    say "Cassandra: peak memory of an executor with $EXECUTOR_MEMORY"
+    EXECUTOR_FLAGS=(--memory "$EXECUTOR_MEMORY")
+    start_services "${hosts[0]}"
+    EXECUTOR_FLAGS=()
+    measure cassandra_memory --scale "$CASSANDRA_SF" --scratch "$RUN_DIR" --contact-points "$contact_points" \
+      --executor-pid "${EXECUTOR_PIDS[0]}"
+  fi
   if [ -n "$OWN_CASSANDRA" ]; then
     "$CLUSTER" down 8>&-
     OWN_CASSANDRA=

@@ -1,10 +1,6 @@
-"""Sluice and its peers, each with the same few things that the bench asks of it."""
+"""Sluice's client, and the peers that run in this process."""
 
-import json
-import subprocess
-import threading
 import time
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 import datafusion
@@ -14,21 +10,8 @@ import psycopg
 TABLES = ("customer", "lineitem", "nation", "orders", "part", "partsupp", "region", "supplier")
 # A query that takes longer has failed; the slowest peer needs a tenth of it at scale 1.
 QUERY_TIMEOUT_S = 600
-SPARK_START_TIMEOUT_S = 180
 # Rows that libpq hands over at a time when a result is read and thrown away.
 CHUNK_ROWS = 1000
-
-
-def comparable(rows) -> list[list[str]]:
-    """Rows as texts that are equal when the values are: 1.50 from one contestant is 1.5000 from another."""
-
-    def text(cell) -> str:
-        try:
-            return format(Decimal(str(cell)).normalize(), "f")
-        except InvalidOperation:
-            return str(cell)
-
-    return [[text(cell) for cell in row] for row in rows]
 
 
 class Sluice:
@@ -47,13 +30,14 @@ class Sluice:
     def run(self, sql: str) -> list[tuple]:
         if self.connection.closed:
             self.connect()
-        return self.connection.execute(sql).fetchall()
+        cursor = self.connection.execute(sql)
+        return cursor.fetchall() if cursor.description else []
 
     def command(self, sql: str) -> None:
         self.connection.execute(sql)
 
-    def external_table(self, table: str, data: Path) -> None:
-        self.command(f"CREATE EXTERNAL TABLE IF NOT EXISTS {table} STORED AS PARQUET LOCATION '{data / table}.parquet'")
+    def external_table(self, table: str, file: Path) -> None:
+        self.command(f"CREATE EXTERNAL TABLE IF NOT EXISTS {table} STORED AS PARQUET LOCATION '{file}'")
 
     def point_times_s(self, sql: str, keys: list[int]) -> list[float]:
         times = []
@@ -108,80 +92,7 @@ class DuckDb:
         return self.connection.execute(sql).fetchall()
 
 
-class PlainDriver:
-    """The scylla driver alone: a process for each measure, which says how long its reads took."""
-
-    name = "plain driver"
-
-    def __init__(self, binary: Path, contact_points: str, keyspace: str) -> None:
-        self.binary, self.table = binary, [contact_points, keyspace, "orders", "o_orderkey"]
-
-    def ask(self, command: str, argument: str) -> dict:
-        words = [self.binary, command, *self.table, argument]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=QUERY_TIMEOUT_S)
-        if done.returncode:
-            raise RuntimeError(done.stderr.strip().split("\n")[0])
-        return json.loads(done.stdout)
-
-    def scan(self) -> tuple[float, list]:
-        answer = self.ask("scan", "o_totalprice")
-        return answer["seconds"], comparable([[answer["rows"], answer["sum"]]])
-
-    def point_median_s(self, count: int) -> float:
-        return self.ask("point", str(count))["median_ms"] / 1e3
-
-
-class Spark:
-    """Spark with its Cassandra connector: one process that is asked line by line, so that it stays warm."""
-
-    name = "spark"
-
-    def __init__(self, java: list[str], contact_points: str, keyspace: str, data: Path, scratch: Path) -> None:
-        """`java` is the program with its memory and the jars."""
-        here = Path(__file__).parent / "spark"
-        self.log = scratch / "spark.log"
-        words = [*java, f"@{here / 'jdk17.options'}", here / "SparkPeer.java"]
-        words += [contact_points, keyspace, data / "customer.parquet", scratch / "spark"]
-        pipe = subprocess.PIPE
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=log, text=True)
-
-    def __enter__(self) -> "Spark":
-        try:
-            self.version = self.answer(SPARK_START_TIMEOUT_S)["version"]
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    def answer(self, timeout_s: float) -> dict:
-        watchdog = threading.Timer(timeout_s, self.process.kill)
-        watchdog.start()
-        try:
-            line = self.process.stdout.readline()
-        finally:
-            watchdog.cancel()
-        if not line:
-            errors = [line for line in self.log.read_text().splitlines() if "Exception" in line or "rror:" in line]
-            what = errors[-1] if errors else "no error in its log"
-            raise RuntimeError(f"it ended, or said nothing for {timeout_s} s: {what}")
-        return json.loads(line)
-
-    def ask(self, command: str) -> dict:
-        self.process.stdin.write(command + "\n")
-        self.process.stdin.flush()
-        return self.answer(QUERY_TIMEOUT_S)
-
-    def query(self, name: str) -> tuple[float, list]:
-        answer = self.ask(name)
-        return answer["seconds"], comparable(answer["rows"])
-
-    def point_times_s(self, keys: list[int]) -> list[float]:
-        answer = self.ask("point " + ",".join(map(str, keys)))
-        if answer["row_count"] != len(keys):
-            raise RuntimeError(f"{answer['row_count']} rows of {len(keys)} keys")
-        return answer["times"]
+def peak_memory_mib(pid: int) -> float:
+    """The most memory that a process has had (resident), where the system tells it."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 2**10

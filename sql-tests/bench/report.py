@@ -8,7 +8,8 @@ import traceback
 from datetime import datetime, timezone
 from pathlib import Path
 
-PARTS = ("tpch", "cassandra", "memory")
+PARTS = ("tpch", "cassandra", "cassandra_memory", "memory")
+MOST_ERROR_CHARACTERS = 400
 
 
 class Part:
@@ -69,7 +70,8 @@ class Part:
 
 
 def one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    """What it says, without the stack that Java adds."""
+    return " ".join(str(error).split())[:MOST_ERROR_CHARACTERS]
 
 
 def machine() -> dict:
