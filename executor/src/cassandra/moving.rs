@@ -47,7 +47,7 @@ impl CassandraTable {
     }
 
     /// The columns of its clustering key.
-    pub fn clustering_key(&self) -> &[String] {
+    pub fn clustering_columns(&self) -> &[String] {
         &self.metadata.clustering_key
     }
 
@@ -109,16 +109,17 @@ impl CassandraTable {
         scan.with_new_children(vec![DataSourceExec::from_data_source(source)])
     }
 
-    /// An insert whose input has these columns of the table, in this order.
+    /// An insert whose input has these columns of the table, in this order, and whose cells have this timestamp.
     pub async fn insert_columns(
         &self,
         state: &dyn Session,
         input: Arc<dyn ExecutionPlan>,
         columns: Vec<String>,
+        timestamp_us: i64,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let insert = self.insert_into(state, input, InsertOp::Append).await?;
         match insert.downcast_ref::<CassandraInsertExec>() {
-            Some(insert) => Ok(Arc::new(insert.with_columns(columns))),
+            Some(insert) => Ok(Arc::new(insert.with_columns(columns).written_at(timestamp_us))),
             None => internal_err!("an insert is a {}", insert.name()),
         }
     }
