@@ -101,12 +101,13 @@ impl CassandraTable {
         partitions: &[Vec<TokenRange>],
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let scan = self.scan(state, None, &[], None).await?;
-        if !scan.is::<CassandraScanExec>() {
+        let Some(scan) = scan.downcast_ref::<CassandraScanExec>() else {
             return internal_err!("a scan of all rows is a {}", scan.name());
-        }
+        };
         let batches = partitions.iter().map(|p| Ok(vec![encode_ranges(p)?])).collect::<Result<Vec<_>>>()?;
         let source = MemorySourceConfig::try_new(&batches, descriptor_schema(), None)?;
-        scan.with_new_children(vec![DataSourceExec::from_data_source(source)])
+        let source = DataSourceExec::from_data_source(source);
+        Ok(Arc::new(CassandraScanExec::new(scan.spec().clone(), scan.schema(), source)))
     }
 
     /// An insert whose input has these columns of the table, in this order, and whose cells have this timestamp.
