@@ -188,6 +188,11 @@ impl CassandraInsertExec {
             _ => internal_err!("a Cassandra insert takes one input"),
         }
     }
+
+    /// The same with another timestamp, such as that of an earlier attempt at the same rows.
+    pub fn written_at(&self, timestamp_us: i64) -> Self {
+        Self::new(InsertSpec { timestamp_us, ..self.spec.as_ref().clone() }, self.input.clone())
+    }
 }
 
 impl DisplayAs for CassandraInsertExec {

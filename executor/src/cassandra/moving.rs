@@ -37,7 +37,7 @@ impl CassandraTable {
     }
 
     /// The columns of its clustering key.
-    pub fn clustering_key(&self) -> &[String] {
+    pub fn clustering_columns(&self) -> &[String] {
         &self.metadata.clustering_key
     }
 
@@ -91,24 +91,26 @@ impl CassandraTable {
         partitions: &[Vec<TokenRange>],
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let scan = self.scan(state, None, &[], None).await?;
-        if !scan.is::<CassandraScanExec>() {
+        let Some(scan) = scan.downcast_ref::<CassandraScanExec>() else {
             return internal_err!("a scan of all rows is a {}", scan.name());
-        }
+        };
         let batches = partitions.iter().map(|p| Ok(vec![encode_ranges(p)?])).collect::<Result<Vec<_>>>()?;
         let source = MemorySourceConfig::try_new(&batches, descriptor_schema(), None)?;
-        scan.with_new_children(vec![DataSourceExec::from_data_source(source)])
+        let source = DataSourceExec::from_data_source(source);
+        Ok(Arc::new(CassandraScanExec::new(scan.spec().clone(), scan.schema(), source)))
     }
 
-    /// An insert whose input has these columns of the table, in this order.
+    /// An insert whose input has these columns of the table, in this order, and whose cells have this timestamp.
     pub async fn insert_columns(
         &self,
         state: &dyn Session,
         input: Arc<dyn ExecutionPlan>,
         columns: Vec<String>,
+        timestamp_us: i64,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let insert = self.insert_into(state, input, InsertOp::Append).await?;
         match insert.downcast_ref::<CassandraInsertExec>() {
-            Some(insert) => Ok(Arc::new(insert.with_columns(columns))),
+            Some(insert) => Ok(Arc::new(insert.with_columns(columns).written_at(timestamp_us))),
             None => internal_err!("an insert is a {}", insert.name()),
         }
     }

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::SchemaRef;
@@ -153,7 +152,8 @@ pub(super) fn written(folder: &Path, batch: &RecordBatch) -> (Temporary, Seal) {
 #[cfg(test)]
 pub(super) fn numbers(count: i32) -> RecordBatch {
     use datafusion::arrow::array::{ArrayRef, Int32Array};
-    RecordBatch::try_from_iter([("a", Arc::new(Int32Array::from_iter_values(0..count)) as ArrayRef)]).expect("rows")
+    RecordBatch::try_from_iter([("a", std::sync::Arc::new(Int32Array::from_iter_values(0..count)) as ArrayRef)])
+        .expect("rows")
 }
 
 #[cfg(test)]

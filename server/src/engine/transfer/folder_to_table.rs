@@ -156,7 +156,7 @@ impl TableLoad<'_> {
         let all: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
         let statics = self.table.static_columns();
         let mut written = 0;
-        match self.table.clustering_key().first().filter(|_| !statics.is_empty()) {
+        match self.table.clustering_columns().first().filter(|_| !statics.is_empty()) {
             None => written += self.write_rows(unit, all, Rows::All, timestamp_us).await?,
             // A partition that has only static columns is a row without a clustering key, which no INSERT may name.
             Some(first) => {
@@ -185,11 +185,8 @@ impl TableLoad<'_> {
         timestamp_us: i64,
     ) -> Result<u64, EngineError> {
         let context = run::executor_context(self.session, 1)?;
-        let settings =
-            [("cassandra.timestamp", timestamp_us.to_string()), ("cassandra.write_nulls", "unset".to_owned())];
-        for (name, value) in settings {
-            context.state_ref().write().config_mut().options_mut().set(name, &value)?;
-        }
+        // What is null in the copy was nothing in the table that was copied.
+        context.state_ref().write().config_mut().options_mut().set("cassandra.write_nulls", "unset")?;
         let schema = self.table.schema();
         let fields = columns.iter().map(|name| schema.field_with_name(name).cloned());
         let fields = fields.collect::<Result<Vec<_>, _>>().map_err(DataFusionError::from)?;
@@ -203,7 +200,7 @@ impl TableLoad<'_> {
             columns.pop();
             plan = first_columns(plan, columns.len())?;
         }
-        let plan = self.table.insert_columns(&context.state(), plan, columns).await?;
+        let plan = self.table.insert_columns(&context.state(), plan, columns, timestamp_us).await?;
         let placed = Placed { placement: Placement::OneTask, plan, context, may_exhaust_memory: false, is_work: true };
         let part = self.record.part();
         let counts: Vec<_> = run::start(self.session, placed, &part).await?.try_collect().await?;

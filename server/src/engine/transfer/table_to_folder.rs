@@ -9,7 +9,9 @@ use std::time::Duration;
 use datafusion::catalog::TableProvider;
 use futures::TryStreamExt;
 use sluice_executor::cassandra::CassandraTable;
-use sluice_executor::transfer::manifest::{Compression, MANIFEST, Manifest, Range, Seal, Source, Unit, VERSION, file_in};
+use sluice_executor::transfer::manifest::{
+    Compression, MANIFEST, Manifest, Range, Seal, Source, Unit, VERSION, file_in,
+};
 use sluice_executor::transfer::part::open_checked;
 use sluice_executor::transfer::write::{Files, WriteSpec, Written, decode_written};
 use sluice_executor::transfer::{TransferError, TransferWriteExec, whole};
