@@ -39,7 +39,7 @@ impl Cassandra {
     /// The nodes keep apart from a cluster that a developer runs in the default folder by having other addresses.
     pub fn start() -> Result<Self> {
         if let Ok(contact_points) = std::env::var(CONTACT_POINTS_VARIABLE) {
-            return Ok(Self { contact_points, own_dir: None });
+            return Ok(Self { contact_points, own: None });
         }
         let subnet = std::env::var("SLUICE_CASSANDRA_SUBNET").unwrap_or_else(|_| SUBNET.to_owned());
         Self::start_own("test-cluster", &subnet, NODE_COUNT, &[])
