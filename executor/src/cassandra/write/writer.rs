@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder};
 use futures::stream::FuturesUnordered;
 use futures::{Stream, StreamExt, TryStreamExt};
@@ -107,7 +107,8 @@ impl Writer {
 
     /// Sends all rows, and returns how many were acknowledged.
     pub async fn write(&self, rows: impl Stream<Item = Result<Vec<EncodedRow>>>) -> Result<u64> {
-        let groups = rows.map_ok(|rows| futures::stream::iter(self.grouped(rows).into_iter().map(Ok))).try_flatten();
+        let in_groups = |rows| futures::stream::iter(self.grouped(rows).into_iter().map(Ok::<_, DataFusionError>));
+        let groups = rows.map_ok(in_groups).try_flatten();
         let mut groups = pin!(groups.fuse());
         let mut under_way = FuturesUnordered::new();
         let mut is_over = false;
