@@ -117,7 +117,10 @@ impl Writer {
             let most = if self.request.repeat == Repeat::Never { 1 } else { self.pace().limit() };
             tokio::select! {
                 biased;
-                Some(outcome) = under_way.next(), if !under_way.is_empty() => outcome?,
+                Some(outcome) = under_way.next(), if !under_way.is_empty() => {
+                    let outcome: Result<(), CassandraError> = outcome;
+                    outcome?;
+                }
                 group = groups.next(), if !is_over && under_way.len() < most => match group {
                     Some(group) => under_way.push(self.send(group?)),
                     None => is_over = true,
