@@ -120,7 +120,7 @@ mod tests {
         assert!(using("UPDATE t SET a = 1 USING TTL 5 WHERE b = 2").is_err());
         assert!(using("INSERT INTO t SELECT 1 USING TTL 5 AND TTL 6").is_err());
         assert!(using("INSERT INTO t SELECT 1 USING TTL 630720001").is_err());
-        let error = using("UPDATE t USING TTL 60\nSET a = FROM b = 2").expect_err("is wrong");
-        assert_eq!(error.offset, Some(30), "{error}");
+        let error = using("UPDATE t USING TTL 60\nSET a = 1 WHEREE b = 2").expect_err("is wrong");
+        assert_eq!(error.offset, Some(32), "{error}");
     }
 }

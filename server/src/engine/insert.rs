@@ -37,7 +37,7 @@ fn parts(statement: &DfStatement) -> Option<(&Insert, &ObjectName, &Query)> {
     let DfStatement::Statement(sql) = statement else { return None };
     let SqlStatement::Insert(insert) = sql.as_ref() else { return None };
     match (&insert.table, &insert.source) {
-        (TableObject::TableName(table), Some(source)) => Some((insert, table, source)),
+        (TableObject::TableName(table), Some(source)) => Some((insert, table, source.as_ref())),
         _ => None,
     }
 }

@@ -118,13 +118,13 @@ pub(in super::super) fn update(
         let Some(column) = metadata.columns.get(name) else {
             return Err(CassandraError::NotSupported(format!("column \"{name}\", which there is none of,")).into());
         };
-        match column.kind {
+        match &column.kind {
             ColumnKind::PartitionKey | ColumnKind::Clustering => {
                 return Err(
                     CassandraError::NotSupported(format!("changing \"{name}\", which is part of the key,")).into()
                 );
             }
-            kind => is_all_static &= kind == ColumnKind::Static,
+            kind => is_all_static &= *kind == ColumnKind::Static,
         }
         changes.push(Assignment::new(name, &column.typ, value)?);
     }

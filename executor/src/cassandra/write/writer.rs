@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder};
 use futures::stream::FuturesUnordered;
 use futures::{Stream, StreamExt, TryStreamExt};
@@ -107,7 +107,8 @@ impl Writer {
 
     /// Sends all rows, and returns how many were acknowledged.
     pub async fn write(&self, rows: impl Stream<Item = Result<Vec<EncodedRow>>>) -> Result<u64> {
-        let groups = rows.map_ok(|rows| futures::stream::iter(self.grouped(rows).into_iter().map(Ok))).try_flatten();
+        let in_groups = |rows| futures::stream::iter(self.grouped(rows).into_iter().map(Ok::<_, DataFusionError>));
+        let groups = rows.map_ok(in_groups).try_flatten();
         let mut groups = pin!(groups.fuse());
         let mut under_way = FuturesUnordered::new();
         let mut is_over = false;
@@ -116,7 +117,10 @@ impl Writer {
             let most = if self.request.repeat == Repeat::Never { 1 } else { self.pace().limit() };
             tokio::select! {
                 biased;
-                Some(outcome) = under_way.next(), if !under_way.is_empty() => outcome?,
+                Some(outcome) = under_way.next(), if !under_way.is_empty() => {
+                    let outcome: Result<(), CassandraError> = outcome;
+                    outcome?;
+                }
                 group = groups.next(), if !is_over && under_way.len() < most => match group {
                     Some(group) => under_way.push(self.send(group?)),
                     None => is_over = true,
