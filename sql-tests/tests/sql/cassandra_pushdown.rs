@@ -1,7 +1,7 @@
 //! A query's answer does not depend on what of it Cassandra answers.
 //!
-//! Random queries are run over tables of Cassandra with predicates pushed down and with
-//! `SET cassandra.pushdown = off`, and over a copy of the tables in Parquet: the three must agree.
+//! Random queries are run over a copy of the tables in Parquet, and over the tables in Cassandra with each of the
+//! settings that decide what the nodes are asked: all answers must be the same.
 //!
 //! `SLUICE_QUERIES` is the number of queries (300), `SLUICE_SEED` makes a run that failed come again.
 
@@ -28,8 +28,12 @@ use tables::{TABLES, Table};
 const QUERIES: usize = 300;
 /// The seed of the rows: tables are the same in every run.
 const ROWS_SEED: u64 = 5;
-/// Whether SQL knows `token(...)`.
-const HAS_TOKEN: bool = false;
+/// What the nodes are asked: what they answer without filtering, nothing but all rows, and all that they can filter.
+const WAYS: [(&str, &str); 3] = [
+    ("pushed down", "SET cassandra.pushdown = on"),
+    ("not pushed down", "SET cassandra.pushdown = off"),
+    ("filtered by the nodes", "SET cassandra.allow_filtering = on"),
+];
 
 type Rows = Vec<Vec<Option<String>>>;
 
@@ -64,25 +68,25 @@ fn random_queries_agree(bed: &Bed, layout: Layout) -> Result<()> {
     let mut random = Random::new(seed);
     let mut found = 0;
     bed.block_on(async {
-        let pushing = service.connect().await?;
-        let scanning = service.connect().await?;
-        if layout == Layout::Cluster {
-            for client in [&pushing, &scanning] {
+        let parquet = service.connect().await?;
+        let mut clients = Vec::new();
+        for (way, setting) in WAYS {
+            let client = service.connect().await?;
+            client.simple_query(setting).await.map_err(SqlError)?;
+            if layout == Layout::Cluster {
                 client.simple_query("SET sluice.single_task_max_bytes = 0").await.map_err(SqlError)?;
             }
+            clients.push((way, client));
         }
-        scanning.simple_query("SET cassandra.pushdown = off").await.map_err(SqlError)?;
         for number in 0..count {
             let table = random.pick(TABLES);
-            let query = Grammar { table, has_token: HAS_TOKEN }.query(&mut random);
+            let query = Grammar { table }.query(&mut random);
             let live = on_cassandra(&query, table, &keyspace);
-            let expected = answer(&pushing, &on_parquet(&query, table, &keyspace)).await;
-            let pushed = answer(&pushing, &live).await;
-            let scanned = answer(&scanning, &live).await;
+            let expected = answer(&parquet, &on_parquet(&query, table, &keyspace)).await;
             found += usize::from(expected.as_ref().is_ok_and(|rows| !rows.is_empty()));
-            for (how, rows) in [("pushed down", &pushed), ("not pushed down", &scanned)] {
-                compare(&expected, rows, query.answer)
-                    .with_context(|| format!("{how}: {live}\nquery {number} of SLUICE_SEED={seed}"))?;
+            for (way, client) in &clients {
+                compare(&expected, &answer(client, &live).await, query.answer)
+                    .with_context(|| format!("{way}: {live}\nquery {number} of SLUICE_SEED={seed}"))?;
             }
         }
         ensure!(found * 4 > count as usize, "only {found} queries of {count} found rows");
@@ -126,13 +130,15 @@ fn copy(bed: &Bed, service: &Service, keyspace: &str) -> Result<()> {
     let dir = bed.scratch(keyspace)?.display().to_string();
     run(bed, service, &[&format!("CREATE SCHEMA {keyspace}_copy")])?;
     for Table { name, partition_key, .. } in TABLES {
-        let token = if HAS_TOKEN { format!(", token({}) AS tok", partition_key.join(", ")) } else { String::new() };
+        let key = partition_key.join(", ");
         let file = format!("{dir}/{name}.parquet");
         let copied = run(
             bed,
             service,
             &[
-                &format!("COPY (SELECT *{token} FROM {keyspace}.{keyspace}.{name}) TO '{file}' STORED AS PARQUET"),
+                &format!(
+                    "COPY (SELECT *, token({key}) AS tok FROM {keyspace}.{keyspace}.{name}) TO '{file}' STORED AS PARQUET"
+                ),
                 &format!("CREATE EXTERNAL TABLE {keyspace}_copy.{name} STORED AS PARQUET LOCATION '{file}'"),
                 &format!("SELECT count(*) FROM {keyspace}_copy.{name}"),
             ],

@@ -28,8 +28,6 @@ pub struct Query {
 #[derive(Debug, Clone, Copy)]
 pub struct Grammar<'a> {
     pub table: &'a Table,
-    /// Whether predicates and answers have `TOKEN`.
-    pub has_token: bool,
 }
 
 impl Grammar<'_> {
@@ -108,7 +106,7 @@ impl Grammar<'_> {
                 }
                 parts.join(" AND ")
             }
-            3 if self.has_token => {
+            3 => {
                 let parts = [self.token(random), self.token(random), self.tree(random, 1)];
                 parts[..1 + random.below(3)].join(" AND ")
             }
@@ -175,7 +173,7 @@ impl Grammar<'_> {
             }
             11 => format!("{name} IS NOT DISTINCT FROM {}", kind.literal(random)),
             12 => (*random.pick(&["true", "false", "1 = 1", "NULL::boolean", "1 > 2"])).to_owned(),
-            13 if self.has_token => self.token(random),
+            13 => self.token(random),
             _ => self.function(name, kind, random),
         }
     }
