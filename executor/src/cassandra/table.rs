@@ -117,10 +117,6 @@ impl CassandraTable {
         &self.metadata
     }
 
-    pub(super) fn details(&self) -> &TableDetails {
-        &self.details
-    }
-
     /// Keyspace and table.
     pub(super) fn names(&self) -> (&str, &str) {
         (&self.keyspace, &self.name)

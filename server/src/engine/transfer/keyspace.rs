@@ -89,7 +89,8 @@ pub async fn backup(
     let what = format!("{catalog}.{keyspace}");
     let guard = session.engine().transfers.begin(session, "BACKUP", &what, &dir.display().to_string(), &dir)?;
     let backup = Backup { session, catalog: &catalog, keyspace: &keyspace, dir: &dir, given, record };
-    guard.end(backup.run(&guard).await)
+    let outcome = backup.run(&guard).await;
+    guard.end(outcome)
 }
 
 struct Backup<'a> {
@@ -194,7 +195,8 @@ pub async fn restore(
     let target = format!("{catalog}.{keyspace}");
     let guard = session.engine().transfers.begin(session, "RESTORE", &dir.display().to_string(), &target, &dir)?;
     let restore = Restore { session, catalog: &catalog, keyspace: &keyspace, dir: &dir, given, record };
-    guard.end(restore.run(&guard).await)
+    let outcome = restore.run(&guard).await;
+    guard.end(outcome)
 }
 
 struct Restore<'a> {

@@ -86,7 +86,8 @@ async fn copy_to(
                 let guard = transfers.begin(session, "COPY TO", &name.text(), &dir.display().to_string(), &dir)?;
                 let ranges = options::number(options, "ranges", 1, table_to_folder::MOST_UNITS)?.unwrap_or(1);
                 let copy = table_to_folder::TableCopy { session, table, dir: &dir, compression, ranges, record };
-                return guard.end(copy.run(&guard).await.map(|manifest| manifest.rows()));
+                let rows = copy.run(&guard).await.map(|manifest| manifest.rows());
+                return guard.end(rows);
             }
             all_of(&name)?
         }
@@ -101,7 +102,8 @@ async fn copy_to(
     let guard = session.engine().transfers.begin(session, "COPY TO", "query", &dir.display().to_string(), &dir)?;
     let copy =
         query_to_folder::QueryCopy { session, query: &query, dir: &dir, compression, partition_by: &partition_by };
-    guard.end(copy.run(&guard, record).await)
+    let outcome = copy.run(&guard, record).await;
+    guard.end(outcome)
 }
 
 async fn copy_from(
@@ -126,7 +128,8 @@ async fn copy_from(
     let guard =
         session.engine().transfers.begin(session, "COPY FROM", &dir.display().to_string(), &name.text(), &dir)?;
     let load = folder_to_table::TableLoad { session, table, name: &name, dir: &dir, record };
-    guard.end(load.run(&guard).await)
+    let outcome = load.run(&guard).await;
+    guard.end(outcome)
 }
 
 /// A name by its parts, as the session looks names up.
