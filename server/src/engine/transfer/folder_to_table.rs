@@ -13,7 +13,7 @@ use datafusion::error::DataFusionError;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use sluice_executor::cassandra::{CassandraSettings, CassandraTable};
 use sluice_executor::transfer::manifest::{MANIFEST, Manifest, Unit};
 use sluice_executor::transfer::read::{ReadSpec, Rows, describe};
@@ -126,11 +126,9 @@ impl TableLoad<'_> {
         }
         let timestamp_us = progress.timestamp_us();
         let jobs_at_a_time = run::target_partitions(self.session).await.max(1);
-        let jobs = futures::stream::iter(left).map(|unit| async move {
-            self.write_unit(unit, timestamp_us).await?;
-            Ok::<&Unit, EngineError>(unit)
-        });
-        let mut jobs = pin!(jobs.buffer_unordered(jobs_at_a_time));
+        // Made before the stream is: a closure in it that lends out a unit could not cross threads.
+        let jobs: Vec<_> = left.into_iter().map(|unit| self.restored(unit.clone(), timestamp_us).boxed()).collect();
+        let mut jobs = pin!(futures::stream::iter(jobs).buffer_unordered(jobs_at_a_time));
         loop {
             let unit = tokio::select! {
                 unit = jobs.next() => unit,
@@ -149,6 +147,11 @@ impl TableLoad<'_> {
         }
         blocking(move || progress.finish()).await?;
         Ok(manifest.rows())
+    }
+
+    async fn restored(&self, unit: Unit, timestamp_us: i64) -> Result<Unit, EngineError> {
+        self.write_unit(&unit, timestamp_us).await?;
+        Ok(unit)
     }
 
     async fn write_unit(&self, unit: &Unit, timestamp_us: i64) -> Result<(), EngineError> {

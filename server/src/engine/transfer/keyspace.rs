@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::Schema;
 use serde::{Deserialize, Serialize};
+use futures::FutureExt;
 use sluice_executor::cassandra::ddl::create_keyspace_cql;
 use sluice_executor::cassandra::describe::{SchemaObject, for_keyspace};
 use sluice_executor::cassandra::{CassandraCluster, CassandraTable};
@@ -89,7 +90,7 @@ pub async fn backup(
     let what = format!("{catalog}.{keyspace}");
     let guard = session.engine().transfers.begin(session, "BACKUP", &what, &dir.display().to_string(), &dir)?;
     let backup = Backup { session, catalog: &catalog, keyspace: &keyspace, dir: &dir, given, record };
-    let outcome = backup.run(&guard).await;
+    let outcome = backup.run(&guard).boxed().await;
     guard.end(outcome)
 }
 
@@ -195,7 +196,7 @@ pub async fn restore(
     let target = format!("{catalog}.{keyspace}");
     let guard = session.engine().transfers.begin(session, "RESTORE", &dir.display().to_string(), &target, &dir)?;
     let restore = Restore { session, catalog: &catalog, keyspace: &keyspace, dir: &dir, given, record };
-    let outcome = restore.run(&guard).await;
+    let outcome = restore.run(&guard).boxed().await;
     guard.end(outcome)
 }
 

@@ -29,6 +29,7 @@ use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
 use datafusion::common::TableReference;
+use futures::FutureExt;
 use sluice_executor::cassandra::CassandraTable;
 use sluice_executor::transfer::TransferError;
 use sluice_planner::statement::{CopySource, Statement, StatementKind, Transfer, TransferOptions, parse};
@@ -86,7 +87,7 @@ async fn copy_to(
                 let guard = transfers.begin(session, "COPY TO", &name.text(), &dir.display().to_string(), &dir)?;
                 let ranges = options::number(options, "ranges", 1, table_to_folder::MOST_UNITS)?.unwrap_or(1);
                 let copy = table_to_folder::TableCopy { session, table, dir: &dir, compression, ranges, record };
-                let rows = copy.run(&guard).await.map(|manifest| manifest.rows());
+                let rows = copy.run(&guard).boxed().await.map(|manifest| manifest.rows());
                 return guard.end(rows);
             }
             all_of(&name)?
@@ -102,7 +103,7 @@ async fn copy_to(
     let guard = session.engine().transfers.begin(session, "COPY TO", "query", &dir.display().to_string(), &dir)?;
     let copy =
         query_to_folder::QueryCopy { session, query: &query, dir: &dir, compression, partition_by: &partition_by };
-    let outcome = copy.run(&guard, record).await;
+    let outcome = copy.run(&guard, record).boxed().await;
     guard.end(outcome)
 }
 
@@ -128,7 +129,7 @@ async fn copy_from(
     let guard =
         session.engine().transfers.begin(session, "COPY FROM", &dir.display().to_string(), &name.text(), &dir)?;
     let load = folder_to_table::TableLoad { session, table, name: &name, dir: &dir, record };
-    let outcome = load.run(&guard).await;
+    let outcome = load.run(&guard).boxed().await;
     guard.end(outcome)
 }
 
