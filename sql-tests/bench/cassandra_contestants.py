@@ -18,11 +18,17 @@ from turns import comparable
 
 SPARK_START_TIMEOUT_S = 180
 TRINO_START_TIMEOUT_S = 180
-# What Spark's connector is tuned with for writes, and its default.
-SPARK_WRITE_OPTIONS = {
-    "batch.grouping.key": ("replica_set", "partition"),
-    "batch.size.bytes": (8192, 1024),
-    "concurrent.writes": (50, 5),
+# Spark's connector with settings that somebody who knows it would try, beside how it comes.
+SPARK_TUNED_WRITE = "spark tuned"
+SPARK_DIRECT_JOIN = "spark direct join"
+SPARK_SETTINGS = {
+    SPARK_TUNED_WRITE: {
+        "spark.cassandra.output.batch.grouping.key": ("replica_set", "partition"),
+        "spark.cassandra.output.batch.size.bytes": (8192, 1024),
+        "spark.cassandra.output.concurrent.writes": (50, 5),
+    },
+    # Without the extension that SparkPeer.java loads there would be no such join.
+    SPARK_DIRECT_JOIN: {"directJoinSetting": ("auto", "off")},
 }
 # The classes and the options of `java` that Trino 476 asks for.
 TRINO_OPTIONS = """
@@ -159,6 +165,8 @@ class Spark(Peer):
 
     def wait_until_started(self) -> None:
         self.version = self.answer(self.start_timeout_s)["version"]
+        for kind in SPARK_SETTINGS:
+            self.as_it_comes(kind)
 
     def answer(self, timeout_s: float) -> dict:
         watchdog = threading.Timer(timeout_s, self.process.kill)
@@ -186,15 +194,18 @@ class Spark(Peer):
         answer = self.answer(QUERY_TIMEOUT_S)
         return answer["seconds"], comparable(answer["rows"])
 
-    def tuned_write(self, sql: str) -> tuple[float, list]:
-        """A write with larger batches, each for one replica set, and more of them in flight: several times faster."""
-        for name, (tuned, _) in SPARK_WRITE_OPTIONS.items():
-            self.query(f"SET spark.cassandra.output.{name}={tuned}")
+    def query_as(self, kind: str, sql: str) -> tuple[float, list]:
+        """The same with the settings of a kind of its own."""
+        for name, (value, _) in SPARK_SETTINGS[kind].items():
+            self.query(f"SET {name}={value}")
         try:
             return self.query(sql)
         finally:
-            for name, (_, default) in SPARK_WRITE_OPTIONS.items():
-                self.query(f"SET spark.cassandra.output.{name}={default}")
+            self.as_it_comes(kind)
+
+    def as_it_comes(self, kind: str) -> None:
+        for name, (_, default) in SPARK_SETTINGS[kind].items():
+            self.query(f"SET {name}={default}")
 
     def backup(self, table: str, folder: Path) -> float:
         return self.query(f"INSERT OVERWRITE DIRECTORY '{folder}' USING parquet SELECT * FROM {self.table(table)}")[0]

@@ -18,17 +18,26 @@ import subprocess
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import duckdb
 import psycopg
 
-from cassandra_contestants import Peer, PlainDriver, SluiceOnCassandra, Spark, Trino
+from cassandra_contestants import (
+    SPARK_DIRECT_JOIN,
+    SPARK_TUNED_WRITE,
+    Peer,
+    PlainDriver,
+    SluiceOnCassandra,
+    Spark,
+    Trino,
+)
 from contestants import peak_memory_mib
 from report import Part, one_line
 from turns import Contestant, comparable, take_turns
 
-PEERS = ("spark", "spark tuned", "trino")
+PEERS = ("spark", SPARK_TUNED_WRITE, SPARK_DIRECT_JOIN, "trino")
 MEASURES = ("write", "scan", "keys", "join", "point", "backup")
 ORDERS = {
     "o_orderkey": "bigint",
@@ -180,7 +189,7 @@ class CassandraBench:
 
     def writers(self, size: str) -> list[str]:
         """The names of those who write a table. Who is slow writes all of orders only if that was asked for."""
-        names = [sluice.name for sluice in self.sluices] + ["spark tuned"]
+        names = [sluice.name for sluice in self.sluices] + [SPARK_TUNED_WRITE]
         names += [self.plain.name] if self.plain else []
         if size == "fifth" or self.arguments.peers_write_all:
             names += ["spark", "trino"]
@@ -231,15 +240,18 @@ class CassandraBench:
 
         def contestant() -> tuple[float, object]:
             if what not in self.choices:
-                seconds = {}
+                seconds, failures = {}, {}
                 for choice in choices:
                     try:
                         seconds[choice] = contestant_of(*choice, True)()[0]
                     except Exception as error:
-                        self.part.note(f"plain driver, {what}, with {choice} in flight: {one_line(error)}")
-                self.choices[what] = min(seconds, key=seconds.get)
-                tried = ", ".join(f"{' x '.join(map(str, choice))}: {time:.2f} s" for choice, time in seconds.items())
+                        failures[choice] = f"failed ({one_line(error)})"
+                results = {choice: f"{time:.2f} s" for choice, time in seconds.items()} | failures
+                tried = ", ".join(f"{' x '.join(map(str, choice))}: {result}" for choice, result in results.items())
                 self.part.note(f"plain driver, {what}, by what is in flight: {tried}")
+                self.choices[what] = min(seconds, key=seconds.get, default=())
+            if not self.choices[what]:
+                raise RuntimeError("no way of asking worked")
             return contestant_of(*self.choices[what], False)()
 
         return contestant
@@ -267,7 +279,9 @@ class CassandraBench:
                 return lambda: (write(sql)[0], self.written(into))
 
             writers = [(engine, engine.name, engine.query) for engine in [*self.sluices, *self.peers]]
-            writers += [(peer, "spark tuned", peer.tuned_write) for peer in self.peers if isinstance(peer, Spark)]
+            for peer in self.peers:
+                if isinstance(peer, Spark):
+                    writers.append((peer, SPARK_TUNED_WRITE, partial(peer.query_as, SPARK_TUNED_WRITE)))
             asked = self.writers(size)
             return {name: contestant(engine, name, write) for engine, name, write in writers if name in asked}
 
@@ -295,13 +309,12 @@ class CassandraBench:
 
     def asked(self, template: str) -> dict[str, Contestant]:
         """All who take part, but the driver, with a query."""
+        engines = [*self.sluices, *self.peers]
+        return {engine.name: partial(engine.query, self.sql(engine, template)) for engine in engines}
 
-        def contestant(engine: SluiceOnCassandra | Peer) -> Contestant:
-            tables = {name: engine.table(name) for name in ("orders", "customer")}
-            sql = template.format(**tables, keys=engine.parquet(self.sources["keys"]))
-            return lambda: engine.query(sql)
-
-        return {engine.name: contestant(engine) for engine in [*self.sluices, *self.peers]}
+    def sql(self, engine: SluiceOnCassandra | Peer, template: str) -> str:
+        tables = {name: engine.table(name) for name in ("orders", "customer")}
+        return template.format(**tables, keys=engine.parquet(self.sources["keys"]))
 
     def scan(self) -> None:
         for template, columns in ((SCAN_1, ["o_totalprice"]), (SCAN_10, list(ORDERS))):
@@ -319,6 +332,10 @@ class CassandraBench:
     def keys(self) -> None:
         what = f"join with {self.row_count['keys']} keys"
         contestants = self.asked(JOIN_KEYS)
+        for peer in self.peers:
+            if isinstance(peer, Spark):
+                direct = partial(peer.query_as, SPARK_DIRECT_JOIN, self.sql(peer, JOIN_KEYS))
+                contestants[SPARK_DIRECT_JOIN] = direct
         if self.plain:
 
             def by_driver(concurrency: int, _: bool) -> Contestant:
@@ -387,7 +404,7 @@ def insert(engine: SluiceOnCassandra | Peer, table: str, source: Path, columns: 
 
 
 def count_of(folder: Path) -> int:
-    return duckdb.sql(f"SELECT count(*) FROM '{folder}/data.parquet'").fetchone()[0]
+    return duckdb.sql(f"SELECT count(*) FROM '{folder}/data.parquet'").fetchall()[0][0]
 
 
 def rows_in(folder: Path) -> list:

@@ -53,7 +53,7 @@ public final class SparkPeer {
             try {
                 answer = timed(spark, query);
             } catch (Exception error) {
-                answer = "{\"error\": " + json(String.valueOf(error.getMessage())) + "}";
+                answer = "{\"error\": " + json(error.toString()) + "}";
             }
             System.out.println(answer);
             System.out.flush();
