@@ -195,7 +195,7 @@ fn check_rows(bed: &Bed, session: &Session, table: &str) -> Result<BTreeSet<i64>
 
 /// Writes two tables at a time, breaks something while both are written, and looks at every cell.
 ///
-/// A list's elements have places of their own with every write, so that a repeated one must not leave those of the first.
+/// A list's elements get places of their own in every write: a repeated one must not leave those of the first.
 fn write_and_break(bed: &Bed, service: &Service, keyspace: &str, break_it: impl FnOnce() -> Result<()>) -> Result<()> {
     let session = bed.block_on(bed.cassandra()?.session())?;
     let write = |table: &str| {

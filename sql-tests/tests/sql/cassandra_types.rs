@@ -233,7 +233,10 @@ fn descending_keys(place: &Place) -> Result<()> {
 
 /// Cassandra takes no bytes at all for a number or a date, as cells from the days of Thrift may have.
 fn empty_values_are_null(place: &Place) -> Result<()> {
-    place.cql("CREATE TABLE KS.empty (id int PRIMARY KEY, i int, b bigint, f double, u uuid, a inet, t timestamp, o boolean, v varint, d decimal)")?;
+    place.cql(
+        "CREATE TABLE KS.empty (id int PRIMARY KEY, i int, b bigint, f double, u uuid, a inet, t timestamp, o boolean, \
+         v varint, d decimal)",
+    )?;
     place.write(&[
         "INSERT INTO KS.empty (id, i, b, f, u, a, t, o, v, d) VALUES (1, blob_as_int(0x), blob_as_bigint(0x), \
          blob_as_double(0x), blob_as_uuid(0x), blob_as_inet(0x), blob_as_timestamp(0x), blob_as_boolean(0x), \
@@ -246,7 +249,10 @@ fn empty_values_are_null(place: &Place) -> Result<()> {
 }
 
 fn fields_added_later(place: &Place) -> Result<()> {
-    place.cql("CREATE TYPE KS.growing (a int);\nCREATE TABLE KS.grown (id int PRIMARY KEY, v frozen<growing>, l list<frozen<growing>>)")?;
+    place.cql(
+        "CREATE TYPE KS.growing (a int);
+CREATE TABLE KS.grown (id int PRIMARY KEY, v frozen<growing>, l list<frozen<growing>>)",
+    )?;
     place.write(&["INSERT INTO KS.grown (id, v, l) VALUES (1, {a: 1}, [{a: 1}])".to_owned()])?;
     place.cql("ALTER TYPE KS.growing ADD b text;\nALTER TYPE KS.growing ADD c frozen<list<int>>")?;
     place.write(&["INSERT INTO KS.grown (id, v, l) VALUES (2, {a: 2, b: '', c: [1]}, [{b: 'x'}])".to_owned()])?;
@@ -328,7 +334,8 @@ fn names_that_need_quotes(place: &Place) -> Result<()> {
                    VALUES (1, 2, 'x', {\"From\": 3, \"x y\": 'z'}, 4)"
         .to_owned()])?;
     let rows = place.sql(
-        "SELECT \"Key\", \"order\", \"a \"\"b\"\"\", \"select\", \"ÄÖ\" FROM KS.\"Table\" WHERE \"Key\" = 1 AND \"order\" > 1",
+        "SELECT \"Key\", \"order\", \"a \"\"b\"\"\", \"select\", \"ÄÖ\" FROM KS.\"Table\" \
+         WHERE \"Key\" = 1 AND \"order\" > 1",
     )?;
     ensure!(rows == [["1", "2", "x", "(3,z)", "4"].map(|cell| Some(cell.to_owned()))], "read as {rows:?}");
     place.copy_and_compare("\"Table\"", "\"token\"")
