@@ -29,12 +29,12 @@
 //! | `uuid`, `timeuuid`, `inet` | `Utf8` |
 //! | `list`, `set` | `List`; empty only if frozen, because Cassandra keeps no other empty collection |
 //! | `map` | `Map`, entries in the order of Cassandra's keys |
-//! | tuple | `Struct` of `c0`, `c1`, ... |
+//! | tuple | `Struct` of `c0`, `c1`, ...; values that are missing at its end are null |
 //! | user-defined type | `Struct`; fields that were added later are null in older values |
 //! | `vector<t, n>` | `FixedSizeList` |
 //!
 //! An empty value of a type of fixed size, which Cassandra allows, is read as null. What is read and
-//! written again has the same bytes, but for such empty values and for fields that were added later.
+//! written again has the same bytes, but for such empty values and for missing fields, which are written as nulls.
 //!
 //! In reading order: [`options`], [`session`], [`error`], [`cluster`], [`tls`], [`throttle`],
 //! [`details`], [`catalog`], [`table`], [`columns`],

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use futures::TryStreamExt;
 use libtest_mimic::Trial;
 use scylla::client::session::Session;
@@ -18,10 +18,8 @@ use sluice_sql_tests::sluice_process::{Layout, Service};
 use crate::bed::{Bed, trial};
 use crate::faults::{error_of, run};
 
-/// Rows of the table that is read, in pages so small that a scan takes seconds.
-const READ_ROW_COUNT: u64 = 60_000;
-/// Rows that a statement writes: long enough to be hit in the middle.
-const WRITE_ROW_COUNT: u64 = 60_000;
+/// Rows that are read, and written from what is read; in pages so small that it takes seconds.
+const ROW_COUNT: u64 = 60_000;
 /// How long a statement may take to show its first effect.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -65,7 +63,7 @@ CREATE TABLE {keyspace}.lists (n bigint PRIMARY KEY, twice bigint, filler text, 
     );
     let fill = format!(
         "INSERT INTO cass.{keyspace}.numbers (n, twice, filler) \
-         SELECT n, n * 2, repeat('x', 100) FROM generate_series(1, {READ_ROW_COUNT}) AS t(n)"
+         SELECT n, n * 2, repeat('x', 100) FROM generate_series(1, {ROW_COUNT}) AS t(n)"
     );
     run(bed, service, &[&catalog, &fill]).map(|_| ())
 }
@@ -74,7 +72,7 @@ fn insert(keyspace: &str, table: &str) -> String {
     format!(
         "INSERT INTO cass.{keyspace}.{table} (n, twice, filler, c) \
          SELECT n, n * 2, repeat('y', 100), make_array(n::text, '~', n::text || '.') \
-         FROM generate_series(1, {WRITE_ROW_COUNT}) AS t(n)"
+         FROM cass.{keyspace}.numbers"
     )
 }
 
@@ -83,8 +81,8 @@ fn sums(keyspace: &str) -> String {
 }
 
 fn expected_sums() -> Vec<Vec<Option<String>>> {
-    let sum = READ_ROW_COUNT * (READ_ROW_COUNT + 1) / 2;
-    vec![[READ_ROW_COUNT.to_string(), sum.to_string(), (2 * sum).to_string(), "x".repeat(100)].map(Some).to_vec()]
+    let sum = ROW_COUNT * (ROW_COUNT + 1) / 2;
+    vec![[ROW_COUNT.to_string(), sum.to_string(), (2 * sum).to_string(), "x".repeat(100)].map(Some).to_vec()]
 }
 
 /// What a thread came to, or that it panicked.
@@ -188,14 +186,14 @@ fn check_rows(bed: &Bed, session: &Session, table: &str) -> Result<BTreeSet<i64>
             seen.insert(n);
             timestamps.extend([at_twice, at_filler, at_c]);
         }
-        ensure!(seen.into_iter().eq(1..=WRITE_ROW_COUNT as i64), "{table} lacks rows, or has too many");
+        ensure!(seen.into_iter().eq(1..=ROW_COUNT as i64), "{table} lacks rows, or has too many");
         Ok(timestamps)
     })
 }
 
 /// Writes two tables at a time, breaks something while both are written, and looks at every cell.
 ///
-/// A list's elements have places of their own with every write, so that a repeated one must not leave those of the first.
+/// A list's elements get places of their own in every write: a repeated one must not leave those of the first.
 fn write_and_break(bed: &Bed, service: &Service, keyspace: &str, break_it: impl FnOnce() -> Result<()>) -> Result<()> {
     let session = bed.block_on(bed.cassandra()?.session())?;
     let write = |table: &str| {
@@ -238,8 +236,10 @@ fn an_executor_dies_in_mid_write(bed: &Bed) -> Result<()> {
     let service = bed.own_service(Layout::Cluster, &[])?;
     prepare(bed, &service, KEYSPACE, 3)?;
     write_and_break(bed, &service, KEYSPACE, || {
-        // Two of three: one that writes is among them, wherever the tasks are.
-        [0, 1].into_iter().for_each(|index| service.kill_executor(index));
+        let busy = run(bed, &service, &["SELECT host FROM system.executors WHERE partition_count > 0 ORDER BY host"])?;
+        let host = busy.first().and_then(|row| row[0].clone()).unwrap_or_default();
+        let index = (0..Layout::EXECUTOR_COUNT).find(|index| host == format!("127.0.1.{}", index + 1));
+        service.kill_executor(index.with_context(|| format!("no executor was writing, but {host:?}"))?);
         Ok(())
     })
 }

@@ -48,16 +48,15 @@ const IN_STAGES: &str = "SET sluice.single_task_max_bytes = 0";
 
 /// A table of one kilobyte a row, filled by the service itself.
 fn fill(bed: &Bed, service: &Service, table: &str, row_count: u64) -> Result<()> {
-    let key = "WITH (primary_key = '(n)')";
     run(
         bed,
         service,
         &[
             IN_STAGES,
-            &format!("CREATE TABLE cass.{KEYSPACE}.{table} {key} AS SELECT n, '' AS filler FROM generate_series(1, 1) AS t(n)"),
+            &format!("CREATE TABLE cass.{KEYSPACE}.{table} (n bigint, filler text, PRIMARY KEY (n))"),
             &format!(
                 "INSERT INTO cass.{KEYSPACE}.{table} (n, filler) \
-                 SELECT n, repeat(chr(CAST(97 + n % 26 AS bigint)), {ROW_BYTES}) FROM generate_series(1, {row_count}) AS t(n)"
+                 SELECT n, repeat(chr(97 + n % 26), {ROW_BYTES}) FROM generate_series(1, {row_count}) AS t(n)"
             ),
         ],
     )

@@ -130,15 +130,13 @@ fn copy(bed: &Bed, service: &Service, keyspace: &str) -> Result<()> {
     let dir = bed.scratch(keyspace)?.display().to_string();
     run(bed, service, &[&format!("CREATE SCHEMA {keyspace}_copy")])?;
     for Table { name, partition_key, .. } in TABLES {
-        let key = partition_key.join(", ");
+        let (key, live) = (partition_key.join(", "), format!("{keyspace}.{keyspace}.{name}"));
         let file = format!("{dir}/{name}.parquet");
         let copied = run(
             bed,
             service,
             &[
-                &format!(
-                    "COPY (SELECT *, token({key}) AS tok FROM {keyspace}.{keyspace}.{name}) TO '{file}' STORED AS PARQUET"
-                ),
+                &format!("COPY (SELECT *, token({key}) AS tok FROM {live}) TO '{file}' STORED AS PARQUET"),
                 &format!("CREATE EXTERNAL TABLE {keyspace}_copy.{name} STORED AS PARQUET LOCATION '{file}'"),
                 &format!("SELECT count(*) FROM {keyspace}_copy.{name}"),
             ],

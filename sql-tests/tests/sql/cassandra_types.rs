@@ -35,13 +35,14 @@ type Test = fn(&Place) -> Result<()>;
 const PLACES: [(Layout, u8); 2] = [(Layout::Embedded, 1), (Layout::Cluster, 3)];
 
 pub fn trials(bed: &Arc<Bed>) -> Vec<Trial> {
-    let tests: [(&str, Test); 7] = [
+    let tests: [(&str, Test); 8] = [
         ("native_types", |place| every_value(place, "native", NATIVE)),
         ("types_with_parts", |place| every_value(place, "nested", NESTED)),
         ("descending_keys", descending_keys),
         ("empty_values_are_null", empty_values_are_null),
-        ("fields_added_later", fields_added_later),
+        ("fields_that_are_missing", fields_that_are_missing),
         ("static_columns_and_counters", static_columns_and_counters),
+        ("a_static_list_is_written_once", a_static_list_is_written_once),
         ("names_that_need_quotes", names_that_need_quotes),
     ];
     let mut trials = Vec::new();
@@ -232,7 +233,10 @@ fn descending_keys(place: &Place) -> Result<()> {
 
 /// Cassandra takes no bytes at all for a number or a date, as cells from the days of Thrift may have.
 fn empty_values_are_null(place: &Place) -> Result<()> {
-    place.cql("CREATE TABLE KS.empty (id int PRIMARY KEY, i int, b bigint, f double, u uuid, a inet, t timestamp, o boolean, v varint, d decimal)")?;
+    place.cql(
+        "CREATE TABLE KS.empty (id int PRIMARY KEY, i int, b bigint, f double, u uuid, a inet, t timestamp, o boolean, \
+         v varint, d decimal)",
+    )?;
     place.write(&[
         "INSERT INTO KS.empty (id, i, b, f, u, a, t, o, v, d) VALUES (1, blob_as_int(0x), blob_as_bigint(0x), \
          blob_as_double(0x), blob_as_uuid(0x), blob_as_inet(0x), blob_as_timestamp(0x), blob_as_boolean(0x), \
@@ -244,21 +248,29 @@ fn empty_values_are_null(place: &Place) -> Result<()> {
     Ok(())
 }
 
-fn fields_added_later(place: &Place) -> Result<()> {
-    place.cql("CREATE TYPE KS.growing (a int);\nCREATE TABLE KS.grown (id int PRIMARY KEY, v frozen<growing>, l list<frozen<growing>>)")?;
-    place.write(&["INSERT INTO KS.grown (id, v, l) VALUES (1, {a: 1}, [{a: 1}])".to_owned()])?;
+/// A value may end early: it was written before its type got more fields, or is a tuple with fewer values.
+fn fields_that_are_missing(place: &Place) -> Result<()> {
+    let create = |name: &str| {
+        format!(
+            "CREATE TABLE KS.{name} (id int PRIMARY KEY, v frozen<growing>, l list<frozen<growing>>, t tuple<int, text>)"
+        )
+    };
+    place.cql(&["CREATE TYPE KS.growing (a int)".to_owned(), create("grown")].join(";\n"))?;
+    place.write(&["INSERT INTO KS.grown (id, v, l, t) VALUES (1, {a: 1}, [{a: 1}], (1))".to_owned()])?;
     place.cql("ALTER TYPE KS.growing ADD b text;\nALTER TYPE KS.growing ADD c frozen<list<int>>")?;
-    place.write(&["INSERT INTO KS.grown (id, v, l) VALUES (2, {a: 2, b: '', c: [1]}, [{b: 'x'}])".to_owned()])?;
+    place.write(&[
+        "INSERT INTO KS.grown (id, v, l, t) VALUES (2, {a: 2, b: '', c: [1]}, [{b: 'x'}], (2, 'y'))".to_owned()
+    ])?;
     place.sql(&format!("REFRESH CATALOG {}", place.keyspace))?;
-    let shown = |table: &str| place.sql(&format!("SELECT id, v, l FROM KS.{table} ORDER BY id"));
+    let shown = |table: &str| place.sql(&format!("SELECT id, v, l, t FROM KS.{table} ORDER BY id"));
     let rows = shown("grown")?;
     let expected = [
-        ["1", "(1,,)", "[{\"a\":1,\"b\":null,\"c\":null}]"],
-        ["2", "(2,\"\",{1})", "[{\"a\":null,\"b\":\"x\",\"c\":null}]"],
+        ["1", "(1,,)", "[{\"a\":1,\"b\":null,\"c\":null}]", "(1,)"],
+        ["2", "(2,\"\",{1})", "[{\"a\":null,\"b\":\"x\",\"c\":null}]", "(2,y)"],
     ];
     ensure!(rows == expected.map(|row| row.map(|cell| Some(cell.to_owned())).to_vec()), "read as {rows:?}");
-    // The older value has fewer bytes than its copy, which names every field: they are equal to Cassandra too.
-    place.cql("CREATE TABLE KS.copy (id int PRIMARY KEY, v frozen<growing>, l list<frozen<growing>>)")?;
+    // The copy names every field, and has more bytes: the values are equal to Cassandra too.
+    place.cql(&create("copy"))?;
     place.sql("INSERT INTO KS.copy SELECT * FROM KS.grown")?;
     let copied = shown("copy")?;
     ensure!(copied == rows, "copied as {copied:?}");
@@ -267,12 +279,12 @@ fn fields_added_later(place: &Place) -> Result<()> {
 
 fn static_columns_and_counters(place: &Place) -> Result<()> {
     place.cql(
-        "CREATE TABLE KS.shared (p int, c int, s text static, l list<int> static, v int, PRIMARY KEY (p, c));
-CREATE TABLE KS.copy (p int, c int, s text static, l list<int> static, v int, PRIMARY KEY (p, c));
+        "CREATE TABLE KS.shared (p int, c int, s text static, l set<int> static, v int, PRIMARY KEY (p, c));
+CREATE TABLE KS.copy (p int, c int, s text static, l set<int> static, v int, PRIMARY KEY (p, c));
 CREATE TABLE KS.counted (p int, c int, n counter, m counter static, PRIMARY KEY (p, c))",
     )?;
     place.write(&[
-        "INSERT INTO KS.shared (p, c, s, l, v) VALUES (1, 1, 'one', [1, 2], 10)".to_owned(),
+        "INSERT INTO KS.shared (p, c, s, l, v) VALUES (1, 1, 'one', {1, 2}, 10)".to_owned(),
         "INSERT INTO KS.shared (p, c, v) VALUES (1, 2, null)".to_owned(),
         "INSERT INTO KS.shared (p, c, v) VALUES (2, 1, 30)".to_owned(),
     ])?;
@@ -301,18 +313,35 @@ CREATE TABLE KS.counted (p int, c int, n counter, m counter static, PRIMARY KEY 
     Ok(())
 }
 
+/// Every row of a partition brings the static list along; each write has places of its own for the elements.
+fn a_static_list_is_written_once(place: &Place) -> Result<()> {
+    let create = |name: &str| format!("CREATE TABLE KS.{name} (p int, c int, l list<int> static, PRIMARY KEY (p, c))");
+    place.cql(&[create("shared"), create("copy")].join(";\n"))?;
+    place.write(&[
+        "INSERT INTO KS.shared (p, c, l) VALUES (1, 1, [1, 2])".to_owned(),
+        "INSERT INTO KS.shared (p, c) VALUES (1, 2)".to_owned(),
+        "INSERT INTO KS.shared (p, c) VALUES (1, 3)".to_owned(),
+    ])?;
+    place.copy_and_compare("shared", "copy")
+}
+
+/// The type itself has a plain name: the driver cannot read the schema of a cluster where a type's name needs quotes.
 fn names_that_need_quotes(place: &Place) -> Result<()> {
     let create = |name: &str| {
         format!(
-            "CREATE TABLE KS.\"{name}\" (\"Key\" int, \"order\" int, \"a \"\"b\"\"\" text, \"select\" frozen<\"Type\">, \"ÄÖ\" int, PRIMARY KEY (\"Key\", \"order\"))"
+            "CREATE TABLE KS.\"{name}\" (\"Key\" int, \"order\" int, \"a \"\"b\"\"\" text, \"select\" frozen<parts>, \
+             \"ÄÖ\" int, PRIMARY KEY (\"Key\", \"order\"))"
         )
     };
-    place.cql(
-        &["CREATE TYPE KS.\"Type\" (\"From\" int, \"x y\" text)".to_owned(), create("Table"), create("token")]
-            .join(";\n"),
+    let parts = "CREATE TYPE KS.parts (\"From\" int, \"x y\" text)".to_owned();
+    place.cql(&[parts, create("Table"), create("token")].join(";\n"))?;
+    place.write(&["INSERT INTO KS.\"Table\" (\"Key\", \"order\", \"a \"\"b\"\"\", \"select\", \"ÄÖ\") \
+                   VALUES (1, 2, 'x', {\"From\": 3, \"x y\": 'z'}, 4)"
+        .to_owned()])?;
+    let rows = place.sql(
+        "SELECT \"Key\", \"order\", \"a \"\"b\"\"\", \"select\", \"ÄÖ\" FROM KS.\"Table\" \
+         WHERE \"Key\" = 1 AND \"order\" > 1",
     )?;
-    place.write(&["INSERT INTO KS.\"Table\" (\"Key\", \"order\", \"a \"\"b\"\"\", \"select\", \"ÄÖ\") VALUES (1, 2, 'x', {\"From\": 3, \"x y\": 'z'}, 4)".to_owned()])?;
-    let rows = place.sql("SELECT \"Key\", \"order\", \"a \"\"b\"\"\", \"select\", \"ÄÖ\" FROM KS.\"Table\" WHERE \"Key\" = 1 AND \"order\" > 1")?;
     ensure!(rows == [["1", "2", "x", "(3,z)", "4"].map(|cell| Some(cell.to_owned()))], "read as {rows:?}");
     place.copy_and_compare("\"Table\"", "\"token\"")
 }

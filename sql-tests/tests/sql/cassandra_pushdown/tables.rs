@@ -203,7 +203,8 @@ impl Table {
         let mut values = Vec::new();
         for (name, kind) in self.columns {
             let in_partition = self.partition_key.contains(name) || self.shared.contains(name);
-            if (only_shared && !in_partition) || (!self.is_key(name) && random.chance(40)) {
+            let is_left_out = if only_shared { !in_partition } else { !self.is_key(name) && random.chance(40) };
+            if is_left_out {
                 continue;
             }
             // Cassandra does not take an empty partition key.

@@ -213,7 +213,6 @@ pub const NESTED: &[Column] = &[
             ("(1, 'x', -0.0)", seen("(1,x,-0)")),
             ("(null, '', NaN)", seen("(,\"\",NaN)")),
             ("(null, null, null)", seen("(,,)")),
-            ("(5)", seen("(5,,)")),
         ],
     ),
     (
