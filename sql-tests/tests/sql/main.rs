@@ -14,6 +14,7 @@
 mod bed;
 mod cassandra_load;
 mod cassandra_login;
+mod cassandra_statistics;
 mod cassandra_trouble;
 mod clients;
 mod faults;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
     let mut apart = faults::trials(&bed);
     apart.extend(sharing::trials(&bed));
     apart.extend(frameworks::trials(&bed));
+    apart.extend(cassandra_statistics::trials(&bed));
     apart.extend(cassandra_login::trials(&bed));
     apart.extend(cassandra_trouble::trials(&bed));
     apart.extend(cassandra_load::trials(&bed));
