@@ -17,6 +17,7 @@ mod cassandra_load;
 mod cassandra_login;
 mod cassandra_memory;
 mod cassandra_pushdown;
+mod cassandra_statistics;
 mod cassandra_trouble;
 mod cassandra_types;
 mod clients;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
     apart.extend(transfer::trials(&bed));
     apart.extend(sharing::trials(&bed));
     apart.extend(frameworks::trials(&bed));
+    apart.extend(cassandra_statistics::trials(&bed));
     apart.extend(cassandra_login::trials(&bed));
     apart.extend(cassandra_trouble::trials(&bed));
     apart.extend(cassandra_load::trials(&bed));
