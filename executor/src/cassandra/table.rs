@@ -7,13 +7,17 @@ use datafusion::arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use datafusion::arrow::ipc::reader::StreamReader;
 use datafusion::arrow::ipc::writer::StreamWriter;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{Constraints, internal_datafusion_err};
+use datafusion::common::{Constraints, DFSchema};
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::dml::InsertOp;
+use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::filter::FilterExec;
+use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use scylla::cluster::metadata::{ColumnKind, ColumnType, NativeType, Table};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -234,45 +238,14 @@ impl CassandraTable {
         };
         self.metadata.columns.keys().filter_map(of_floats).collect()
     }
-}
-
-#[async_trait]
-impl TableProvider for CassandraTable {
-    fn schema(&self) -> SchemaRef {
-        self.schema.clone()
-    }
-
-    fn constraints(&self) -> Option<&Constraints> {
-        Some(&self.constraints)
-    }
-
-    fn table_type(&self) -> TableType {
-        TableType::Base
-    }
-
-    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        let pushed = pushdown::plan(&self.metadata, &self.details, &self.settings, filters);
-        let answer = |(used, helps): (&bool, &bool)| match (used, helps) {
-            (true, _) => TableProviderFilterPushDown::Exact,
-            (false, true) => TableProviderFilterPushDown::Inexact,
-            (false, false) => TableProviderFilterPushDown::Unsupported,
-        };
-        Ok(pushed.used.iter().zip(&pushed.helps).map(answer).collect())
-    }
-
-    async fn scan(
+    /// A scan of the columns that a projection chooses.
+    async fn scan_pushed(
         &self,
         state: &dyn Session,
         projection: Option<&Vec<usize>>,
-        filters: &[Expr],
+        pushed: Pushdown,
         limit: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let pushed = pushdown::plan(&self.metadata, &self.details, &self.settings, &filters.iter().collect::<Vec<_>>());
-        for ((filter, used), helps) in filters.iter().zip(&pushed.used).zip(&pushed.helps) {
-            if !used && !helps {
-                return Err(internal_datafusion_err!("a filter that was to be pushed cannot be: {filter}"));
-            }
-        }
+    ) -> Result<CassandraScanExec> {
         let (schema, columns) = match projection {
             Some(projection) => {
                 let columns = projection.iter().filter_map(|index| self.columns.get(*index)).cloned().collect();
@@ -309,7 +282,66 @@ impl TableProvider for CassandraTable {
         let partitions = self.partitions(&spec, state.config().target_partitions()).await;
         let batches = partitions.iter().map(|p| Ok(vec![encode_ranges(p)?])).collect::<Result<Vec<_>>>()?;
         let source = MemorySourceConfig::try_new(&batches, descriptor_schema(), None)?;
-        Ok(Arc::new(CassandraScanExec::new(spec, schema, DataSourceExec::from_data_source(source))))
+        Ok(CassandraScanExec::new(spec, schema, DataSourceExec::from_data_source(source)))
+    }
+}
+
+#[async_trait]
+impl TableProvider for CassandraTable {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn constraints(&self) -> Option<&Constraints> {
+        Some(&self.constraints)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        let pushed = pushdown::plan(&self.metadata, &self.details, &self.settings, filters);
+        let answer = |(used, helps): (&bool, &bool)| match (used, helps) {
+            (true, _) => TableProviderFilterPushDown::Exact,
+            (false, true) => TableProviderFilterPushDown::Inexact,
+            (false, false) => TableProviderFilterPushDown::Unsupported,
+        };
+        Ok(pushed.used.iter().zip(&pushed.helps).map(answer).collect())
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let pushed = pushdown::plan(&self.metadata, &self.details, &self.settings, &filters.iter().collect::<Vec<_>>());
+        let is_left = |(used, helps): (&bool, &bool)| !used && !helps;
+        let left = filters.iter().zip(pushed.used.iter().zip(&pushed.helps).map(is_left));
+        let left: Vec<Expr> = left.filter(|(_, is_left)| *is_left).map(|(filter, _)| filter.clone()).collect();
+        let Some(predicate) = conjunction(left) else {
+            return Ok(Arc::new(self.scan_pushed(state, projection, pushed, limit).await?));
+        };
+        // DataFusion asks about a query's predicates in several rounds, and two that are each right by themselves may
+        // not go down together.
+        let own: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..self.columns.len()).collect());
+        let mut read = own.clone();
+        for column in predicate.column_refs() {
+            let index = self.schema.index_of(column.name())?;
+            if !read.contains(&index) {
+                read.push(index);
+            }
+        }
+        let scan = Arc::new(self.scan_pushed(state, Some(&read), pushed, None).await?);
+        let predicate = state.create_physical_expr(predicate, &DFSchema::try_from(scan.schema())?)?;
+        let filtered = Arc::new(FilterExec::try_new(predicate, scan)?);
+        let columns = own.iter().enumerate().map(|(place, index)| {
+            let name = self.schema.field(*index).name().clone();
+            ProjectionExpr { expr: Arc::new(Column::new(&name, place)), alias: name }
+        });
+        Ok(Arc::new(ProjectionExec::try_new(columns.collect::<Vec<_>>(), filtered)?))
     }
 
     /// The plan has a row for each partition of its input, with the number of rows it wrote.
