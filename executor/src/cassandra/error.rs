@@ -127,7 +127,7 @@ impl CassandraError {
                 "too many deleted rows lie in a row: compact the table, or raise the nodes' tombstone_failure_threshold"
                     .to_owned(),
             ),
-            Self::Connect { .. } => Some("are the nodes up, and is the port the one for CQL (9042)?".to_owned()),
+            Self::Connect { .. } => Some("are the nodes up, is the port the one for CQL (9042), and does it take what the option tls says?".to_owned()),
             Self::Timeout { .. } => {
                 Some("the nodes may be overloaded; a longer request_timeout_ms may help".to_owned())
             }
@@ -143,22 +143,25 @@ impl CassandraError {
     }
 
     pub(super) fn from_session(contact_points: String, error: &NewSessionError) -> Self {
-        if let NewSessionError::MetadataError(MetadataError::ConnectionPoolError(ConnectionPoolError::Broken {
-            last_connection_error: ConnectionError::ConnectionSetupRequestError(setup),
+        let NewSessionError::MetadataError(MetadataError::ConnectionPoolError(ConnectionPoolError::Broken {
+            last_connection_error: last,
         })) = error
-        {
-            match &setup.error {
-                ConnectionSetupRequestErrorKind::DbError(DbError::AuthenticationError, words) => {
-                    return Self::Login { contact_points, reason: words.clone() };
-                }
-                ConnectionSetupRequestErrorKind::MissingAuthentication => {
-                    let reason = "it asks for a user and a password, and the catalog has none".to_owned();
-                    return Self::Login { contact_points, reason };
-                }
-                _ => {}
+        else {
+            return Self::Connect { contact_points, reason: shortest(error) };
+        };
+        let ConnectionError::ConnectionSetupRequestError(setup) = last else {
+            return Self::Connect { contact_points, reason: shortest(last) };
+        };
+        match &setup.error {
+            ConnectionSetupRequestErrorKind::DbError(DbError::AuthenticationError, words) => {
+                Self::Login { contact_points, reason: words.clone() }
             }
+            ConnectionSetupRequestErrorKind::MissingAuthentication => {
+                let reason = "it asks for a user and a password, and the catalog has none".to_owned();
+                Self::Login { contact_points, reason }
+            }
+            other => Self::Connect { contact_points, reason: shortest(other) },
         }
-        Self::Connect { contact_points, reason: shortest(error) }
     }
 
     /// `what` completes the sentence, such as `while reading shop.orders`.
