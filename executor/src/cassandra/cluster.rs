@@ -28,8 +28,8 @@ use super::tls;
 /// How long a first connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long all first connections may take together: that to a contact point that hangs, that to the next one, and
-/// those to all nodes, of which one hangs.
-const SESSION_TIMEOUT: Duration = Duration::from_secs(15);
+/// those to all nodes, of which one hangs. Nodes that check passwords are slow to let many in at a time.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often an idle connection is tried.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 /// A node that does not answer for so long is taken for gone, and what it was asked is asked elsewhere. The driver

@@ -20,6 +20,12 @@ const UNDECODABLE: &str = "holds bytes that are no";
 const ACKNOWLEDGED: &str = "rows of this task were acknowledged";
 /// How a node calls a read that met too many deleted cells.
 const TOMBSTONES: &str = "TOMBSTONES";
+const MANY_DELETED: &str =
+    "too many deleted rows lie in a row: compact the table, or raise the nodes' tombstone_failure_threshold";
+const CHECK_LOGIN: &str = "check the catalog's options username and password";
+/// Ends the name of a file that TLS needs.
+pub(super) const UNUSABLE_FILE: &str = "cannot be used to connect";
+const FILE_EVERYWHERE: &str = "the file must be there for the coordinator and for every executor";
 const SAFE_TO_REPEAT: &str = "running the statement again is safe: the same rows are written over themselves";
 
 /// One variant for each thing that a user can act on.
@@ -118,7 +124,13 @@ impl CassandraError {
 
     /// What the user can do about an error that reached us as text from a task.
     pub fn hint_of_text(text: &str) -> Option<&'static str> {
-        text.contains(ACKNOWLEDGED).then_some(SAFE_TO_REPEAT)
+        let hints = [
+            (ACKNOWLEDGED, SAFE_TO_REPEAT),
+            (TOMBSTONES, MANY_DELETED),
+            (NOT_LET_IN, CHECK_LOGIN),
+            (UNUSABLE_FILE, FILE_EVERYWHERE),
+        ];
+        hints.into_iter().find(|(words, _)| text.contains(words)).map(|(_, hint)| hint)
     }
 
     /// What the user can do.
@@ -126,16 +138,14 @@ impl CassandraError {
         match self {
             Self::UnknownOption { suggestion: Some(name), .. } => Some(format!("did you mean \"{name}\"?")),
             Self::Connect { reason, .. } if reason.starts_with("local_dc") => None,
-            Self::Connect { reason, .. } if reason.contains("cannot be used") => {
-                Some("the file must be there for the coordinator and for every executor".to_owned())
-            }
+            Self::Connect { reason, .. } if reason.contains(UNUSABLE_FILE) => Some(FILE_EVERYWHERE.to_owned()),
             Self::Connect { reason, .. } if tls::hint(reason).is_some() => tls::hint(reason).map(str::to_owned),
-            Self::Login { .. } => Some("check the catalog's options username and password".to_owned()),
-            Self::Timeout { reason, .. } if reason.contains(TOMBSTONES) => Some(
-                "too many deleted rows lie in a row: compact the table, or raise the nodes' tombstone_failure_threshold"
+            Self::Login { .. } => Some(CHECK_LOGIN.to_owned()),
+            Self::Timeout { reason, .. } if reason.contains(TOMBSTONES) => Some(MANY_DELETED.to_owned()),
+            Self::Connect { .. } => Some(
+                "are the nodes up, is the port the one for CQL (9042), and does it take what the option tls says?"
                     .to_owned(),
             ),
-            Self::Connect { .. } => Some("are the nodes up, and is the port the one for CQL (9042)?".to_owned()),
             Self::Timeout { .. } => {
                 Some("the nodes may be overloaded; a longer request_timeout_ms may help".to_owned())
             }
@@ -167,22 +177,25 @@ impl CassandraError {
     }
 
     pub(super) fn from_session(contact_points: String, error: &NewSessionError) -> Self {
-        if let NewSessionError::MetadataError(MetadataError::ConnectionPoolError(ConnectionPoolError::Broken {
-            last_connection_error: ConnectionError::ConnectionSetupRequestError(setup),
+        let NewSessionError::MetadataError(MetadataError::ConnectionPoolError(ConnectionPoolError::Broken {
+            last_connection_error: last,
         })) = error
-        {
-            match &setup.error {
-                ConnectionSetupRequestErrorKind::DbError(DbError::AuthenticationError, words) => {
-                    return Self::Login { contact_points, reason: words.clone() };
-                }
-                ConnectionSetupRequestErrorKind::MissingAuthentication => {
-                    let reason = "it asks for a user and a password, and the catalog has none".to_owned();
-                    return Self::Login { contact_points, reason };
-                }
-                _ => {}
+        else {
+            return Self::Connect { contact_points, reason: shortest(error) };
+        };
+        let ConnectionError::ConnectionSetupRequestError(setup) = last else {
+            return Self::Connect { contact_points, reason: shortest(last) };
+        };
+        match &setup.error {
+            ConnectionSetupRequestErrorKind::DbError(DbError::AuthenticationError, words) => {
+                Self::Login { contact_points, reason: words.clone() }
             }
+            ConnectionSetupRequestErrorKind::MissingAuthentication => {
+                let reason = "it asks for a user and a password, and the catalog has none".to_owned();
+                Self::Login { contact_points, reason }
+            }
+            other => Self::Connect { contact_points, reason: shortest(other) },
         }
-        Self::Connect { contact_points, reason: shortest(error) }
     }
 
     /// `what` completes the sentence, such as `while reading shop.orders`.

@@ -47,13 +47,21 @@ impl TableStatistics {
     pub fn rows_now(&self, size: Option<TableSize>) -> u64 {
         match (self.table_bytes, size) {
             (Some(then), Some(now)) if then > 0 => (self.row_count as f64 * now.bytes as f64 / then as f64) as u64,
+            // A sample of a few wide partitions tells of no more rows than it has; the nodes' bytes may tell more.
+            (None, Some(now)) if self.row_bytes() > 0.0 => {
+                self.row_count.max((now.bytes as f64 / self.row_bytes()) as u64)
+            }
             _ => self.row_count,
         }
     }
 
+    fn row_bytes(&self) -> f64 {
+        self.columns.values().map(|column| column.mean_bytes).sum()
+    }
+
     /// Bytes that its rows take, where the nodes have no estimate.
     pub fn bytes(&self) -> u64 {
-        (self.row_count as f64 * self.columns.values().map(|column| column.mean_bytes).sum::<f64>()) as u64
+        (self.row_count as f64 * self.row_bytes()) as u64
     }
 
     /// Rows of a partition.
@@ -186,6 +194,9 @@ mod tests {
         let size = |bytes| Some(TableSize { partition_count: 10, bytes });
         assert_eq!(statistics().rows_now(size(100_000)), 2_000);
         assert_eq!(statistics().rows_now(None), 1_000);
+        let without_bytes = TableStatistics { table_bytes: None, ..statistics() };
+        assert_eq!(without_bytes.rows_now(size(100_000)), 10_000);
+        assert_eq!(without_bytes.rows_now(size(1_000)), 1_000);
         assert_eq!(statistics().rows_per_partition(), 100);
         assert_eq!(statistics().bytes(), 10_000);
     }

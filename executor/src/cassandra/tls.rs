@@ -11,7 +11,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-use super::error::CassandraError;
+use super::error::{CassandraError, UNUSABLE_FILE};
 use super::options::CassandraOptions;
 
 /// The driver's TLS configuration; `None` if the options ask for none.
@@ -23,7 +23,7 @@ pub fn client_config(options: &CassandraOptions) -> Result<Option<Arc<ClientConf
     }
     let unusable = |what: &str, file: &str, reason: String| CassandraError::Connect {
         contact_points: options.contact_points_text(),
-        reason: format!("{what} {file} cannot be used: {reason}"),
+        reason: format!("{what} {file} {UNUSABLE_FILE}: {reason}"),
     };
     // Named here, because a process with two providers has no default one.
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

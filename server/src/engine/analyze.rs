@@ -139,8 +139,17 @@ pub(super) async fn execute(
         [catalog, schema, table] => TableReference::full(catalog.as_str(), schema.as_str(), table.as_str()),
         _ => return Err(EngineError::new(SqlState::SYNTAX_ERROR, "a table's name has at most three parts")),
     };
-    let name = reference.clone().resolve(&session.database(), &session.current_schema());
-    let known = session.context().table_provider(reference).await?.schema();
+    let name = reference.resolve(&session.database(), &session.current_schema());
+    let schema = session.context().state().schema_for_ref(name.clone());
+    let found = match &schema {
+        Ok(schema) => schema.table(&name.table).await?,
+        Err(_) => None,
+    };
+    let Some(found) = found else {
+        let message = format!("table \"{}.{}.{}\" does not exist", name.catalog, name.schema, name.table);
+        return Err(session.suggest_table(EngineError::new(SqlState::UNDEFINED_TABLE, message)));
+    };
+    let known = found.schema();
     let provider = session.engine().catalogs.cassandra(&name.catalog);
     let Some(cassandra) = provider.as_ref().and_then(|provider| provider.downcast_ref::<CassandraCatalog>()) else {
         session.notice(format!("\"{}\" is not in Cassandra: what is known of it comes from its files", name.table));

@@ -442,7 +442,7 @@ impl Session {
         })
     }
 
-    /// The error of a name that is not known, with the nearest one.
+    /// The error with a hint at a table whose name is like the one that does not exist.
     pub(super) fn suggest_table(&self, error: EngineError) -> EngineError {
         if error.state != SqlState::UNDEFINED_TABLE || error.hint.is_some() {
             return error;
