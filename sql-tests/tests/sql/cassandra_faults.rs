@@ -20,6 +20,10 @@ use crate::faults::{error_of, run};
 
 /// Rows that are read, and written from what is read; in pages so small that it takes seconds.
 const ROW_COUNT: u64 = 60_000;
+/// Rows of a table that only has to be there.
+const FEW_ROWS: u64 = 1_000;
+/// How long a node that was killed stays away.
+const AWAY: Duration = Duration::from_secs(3);
 /// How long a statement may take to show its first effect.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -45,8 +49,8 @@ fn our_nodes(bed: &Bed) -> Result<Option<&Cassandra>> {
     Ok(Some(cassandra))
 }
 
-/// Makes an empty keyspace and a catalog `cass` over its cluster.
-fn prepare(bed: &Bed, service: &Service, keyspace: &str, replicas: u8) -> Result<()> {
+/// Makes a keyspace with a table of rows and empty ones, and a catalog `cass` over its cluster.
+fn prepare(bed: &Bed, service: &Service, keyspace: &str, replicas: u8, row_count: u64) -> Result<()> {
     let cassandra = bed.cassandra()?;
     bed.block_on(cassandra.cql(&format!(
         "DROP KEYSPACE IF EXISTS {keyspace};
@@ -63,7 +67,7 @@ CREATE TABLE {keyspace}.lists (n bigint PRIMARY KEY, twice bigint, filler text, 
     );
     let fill = format!(
         "INSERT INTO cass.{keyspace}.numbers (n, twice, filler) \
-         SELECT n, n * 2, repeat('x', 100) FROM generate_series(1, {ROW_COUNT}) AS t(n)"
+         SELECT n, n * 2, repeat('x', 100) FROM generate_series(1, {row_count}) AS t(n)"
     );
     run(bed, service, &[&catalog, &fill]).map(|_| ())
 }
@@ -80,9 +84,15 @@ fn sums(keyspace: &str) -> String {
     format!("SELECT count(*), sum(n), sum(twice), min(filler) FROM cass.{keyspace}.numbers")
 }
 
-fn expected_sums() -> Vec<Vec<Option<String>>> {
-    let sum = ROW_COUNT * (ROW_COUNT + 1) / 2;
-    vec![[ROW_COUNT.to_string(), sum.to_string(), (2 * sum).to_string(), "x".repeat(100)].map(Some).to_vec()]
+fn expected_sums(row_count: u64) -> Vec<Vec<Option<String>>> {
+    let sum = row_count * (row_count + 1) / 2;
+    vec![[row_count.to_string(), sum.to_string(), (2 * sum).to_string(), "x".repeat(100)].map(Some).to_vec()]
+}
+
+/// Starts node 2 again after a while.
+fn bring_back(cassandra: &Cassandra) -> Result<()> {
+    std::thread::sleep(AWAY);
+    cassandra.start_node(2)
 }
 
 /// What a thread came to, or that it panicked.
@@ -94,10 +104,11 @@ fn a_node_comes_and_goes_during_scans(bed: &Bed) -> Result<()> {
     const KEYSPACE: &str = "fault_scans";
     let Some(cassandra) = our_nodes(bed)? else { return Ok(()) };
     let service = bed.own_service(Layout::Cluster, &[])?;
-    prepare(bed, &service, KEYSPACE, 3)?;
+    prepare(bed, &service, KEYSPACE, 3, ROW_COUNT)?;
     let statements = ["SET sluice.single_task_max_bytes = 0".to_owned(), sums(KEYSPACE)];
     let scan = || run(bed, &service, &statements.each_ref().map(String::as_str));
-    ensure!(scan()? == expected_sums(), "the table holds {:?}", scan()?);
+    let before = scan()?;
+    ensure!(before == expected_sums(ROW_COUNT), "the table holds {before:?}");
     // One scan into which the node dies, scans while it is away and starts, one that began while it was away.
     let answers = std::thread::scope(|scope| {
         let running = scope.spawn(scan);
@@ -105,7 +116,7 @@ fn a_node_comes_and_goes_during_scans(bed: &Bed) -> Result<()> {
         ensure!(!running.is_finished(), "the scan was over before the node was killed");
         cassandra.kill_node(2)?;
         ensure!(!running.is_finished(), "the scan was over as the node was killed");
-        let starting = scope.spawn(move || cassandra.start_node(2));
+        let starting = scope.spawn(move || bring_back(cassandra));
         let mut answers = vec![joined(running)?];
         while !starting.is_finished() {
             answers.push(scan()?);
@@ -118,7 +129,10 @@ fn a_node_comes_and_goes_during_scans(bed: &Bed) -> Result<()> {
     cassandra.start_all()?;
     let answers = answers?;
     ensure!(answers.len() >= 3, "only {} scans ran", answers.len());
-    ensure!(answers.iter().all(|answer| *answer == expected_sums()), "one of the answers is wrong: {answers:?}");
+    ensure!(
+        answers.iter().all(|answer| *answer == expected_sums(ROW_COUNT)),
+        "one of the answers is wrong: {answers:?}"
+    );
     Ok(())
 }
 
@@ -126,7 +140,7 @@ fn a_node_with_the_only_replica_is_down(bed: &Bed) -> Result<()> {
     const KEYSPACE: &str = "fault_only_replica";
     let Some(cassandra) = our_nodes(bed)? else { return Ok(()) };
     let service = bed.own_service(Layout::Embedded, &[])?;
-    prepare(bed, &service, KEYSPACE, 1)?;
+    prepare(bed, &service, KEYSPACE, 1, FEW_ROWS)?;
     cassandra.kill_node(2)?;
     let begun = Instant::now();
     let error = error_of(bed, &service, &sums(KEYSPACE));
@@ -140,7 +154,7 @@ fn a_node_with_the_only_replica_is_down(bed: &Bed) -> Result<()> {
     loop {
         match run(bed, &service, &[&sums(KEYSPACE)]) {
             Ok(rows) => {
-                ensure!(rows == expected_sums(), "after the node is back: {rows:?}");
+                ensure!(rows == expected_sums(FEW_ROWS), "after the node is back: {rows:?}");
                 return Ok(());
             }
             Err(error) if Instant::now() > deadline => return Err(error.context("the node is back")),
@@ -217,12 +231,12 @@ fn a_node_comes_and_goes_during_a_write(bed: &Bed) -> Result<()> {
     const KEYSPACE: &str = "fault_writes";
     let Some(cassandra) = our_nodes(bed)? else { return Ok(()) };
     let service = bed.own_service(Layout::Cluster, &[])?;
-    prepare(bed, &service, KEYSPACE, 3)?;
+    prepare(bed, &service, KEYSPACE, 3, ROW_COUNT)?;
     let written = std::thread::scope(|scope| {
         let mut starting = None;
         let written = write_and_break(bed, &service, KEYSPACE, || {
             cassandra.kill_node(2)?;
-            starting = Some(scope.spawn(move || cassandra.start_node(2)));
+            starting = Some(scope.spawn(move || bring_back(cassandra)));
             Ok(())
         });
         starting.map_or(Ok(()), joined).and(written)
@@ -234,7 +248,7 @@ fn a_node_comes_and_goes_during_a_write(bed: &Bed) -> Result<()> {
 fn an_executor_dies_in_mid_write(bed: &Bed) -> Result<()> {
     const KEYSPACE: &str = "fault_executor";
     let service = bed.own_service(Layout::Cluster, &[])?;
-    prepare(bed, &service, KEYSPACE, 3)?;
+    prepare(bed, &service, KEYSPACE, 3, ROW_COUNT)?;
     write_and_break(bed, &service, KEYSPACE, || {
         let busy = run(bed, &service, &["SELECT host FROM system.executors WHERE partition_count > 0 ORDER BY host"])?;
         let host = busy.first().and_then(|row| row[0].clone()).unwrap_or_default();

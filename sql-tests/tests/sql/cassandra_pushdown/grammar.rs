@@ -226,7 +226,9 @@ impl Grammar<'_> {
                 format!("{name} = 1 + 1"),
                 format!("CASE WHEN {name} > 0 THEN {name} END = {value}"),
             ],
-            Kind::Double => vec![format!("{name} * 2 > {value}"), format!("isnan({name})"), format!("{name} = -0.0")],
+            Kind::Double => {
+                vec![format!("{name} * 2 > {value}"), format!("isnan({name})"), format!("abs({name}) = {value}")]
+            }
             Kind::Boolean => {
                 vec![name.to_owned(), format!("NOT {name}"), format!("{name} IS TRUE"), format!("{name} IS NOT FALSE")]
             }

@@ -54,7 +54,8 @@ impl Kind {
         match self {
             Self::Uuid => format!("'{value}'"),
             Self::Blob => format!("X'{}'", value.trim_start_matches("0x")),
-            Self::Double if value.ends_with(['N', 'y']) => format!("'{value}'::double precision"),
+            // A literal with a point is a decimal, which has no NaN and no infinity to be compared with.
+            Self::Double => format!("'{value}'::double precision"),
             _ => value.to_owned(),
         }
     }
@@ -65,7 +66,7 @@ impl Kind {
             Self::Smallint => &["40000", "-40000", "7", "1.5", "'2'"],
             Self::Int => &["3000000000", "-3000000000", "17", "2.5", "2.0", "'3'", "3::bigint", "1e30"],
             Self::Bigint => &["18446744073709551615", "5", "0.5", "7.0", "'7'", "1e30"],
-            Self::Double => &["1", "0", "1e308", "'2'"],
+            Self::Double => &["1", "0", "'1e308'::double precision", "'2'"],
             Self::Boolean => &["NULL"],
             Self::Text => &["'zzz'", "'AB'", "'a '", "'%'"],
             Self::Blob => &["X'ffff'", "X'0061'"],
