@@ -93,9 +93,9 @@ fn sql(compare: &Compare, left: &Side, right: &Side) -> Result<String, EngineErr
     };
     let columns = compared(compare, left, right, &key)?;
     let list = key.iter().chain(&columns).map(|name| quoted(name)).collect::<Vec<_>>().join(", ");
-    let differs = |name: &String| format!("l.{0} IS DISTINCT FROM r.{0}", quoted(name));
+    let differs = |name: &String| format!("(l.{0} IS DISTINCT FROM r.{0})", quoted(name));
     let differences: Vec<String> = columns.iter().map(differs).collect();
-    let on = key.iter().map(|name| format!("l.{0} IS NOT DISTINCT FROM r.{0}", quoted(name))).collect::<Vec<_>>();
+    let on = key.iter().map(|name| format!("(l.{0} IS NOT DISTINCT FROM r.{0})", quoted(name))).collect::<Vec<_>>();
     let join = format!(
         "(SELECT {list}, true AS \"in left\" FROM {} AS side) AS l \
          FULL OUTER JOIN (SELECT {list}, true AS \"in right\" FROM {} AS side) AS r ON {}",
@@ -160,7 +160,7 @@ mod tests {
         let (left, right) = (side("a", &["k", "v"], &["k"]), side("b", &["v", "k"], &[]));
         for (left, right) in [(&left, &right), (&right, &left)] {
             let sql = sql(&compare(&[], &[]), left, right).expect("is right");
-            assert!(sql.contains("ON l.\"k\" IS NOT DISTINCT FROM r.\"k\"") && sql.ends_with("LIMIT 5"), "{sql}");
+            assert!(sql.contains("ON (l.\"k\" IS NOT DISTINCT FROM r.\"k\")") && sql.ends_with("LIMIT 5"), "{sql}");
         }
         let error = sql(&compare(&[], &[]), &right, &right).expect_err("has no key");
         assert!(error.hint.is_some_and(|hint| hint.contains("ON")), "{}", error.message);
