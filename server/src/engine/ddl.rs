@@ -474,7 +474,12 @@ async fn drop_schema(
             .with_hint("use DROP SCHEMA ... CASCADE to drop what it holds too"));
         }
         let cluster = cassandra(session, catalog).await?;
-        return Ok(cluster.execute_ddl(&cql::drop_keyspace_cql(schema)).await?);
+        cluster.execute_ddl(&cql::drop_keyspace_cql(schema)).await?;
+        for table in &tables {
+            cluster.set_statistics(schema, table, None);
+            session.engine().statistics.forget(catalog, Some((schema, table)))?;
+        }
+        return Ok(());
     }
     Ok(session.engine().catalogs.drop_schema(schema, cascade).await?)
 }

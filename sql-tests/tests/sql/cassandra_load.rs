@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, ensure};
 use libtest_mimic::Trial;
 use sluice_sql_tests::cassandra::Cassandra;
+use sluice_sql_tests::runner::{SqlError, text_rows};
 use sluice_sql_tests::sluice_process::{Layout, Service};
 
 use crate::bed::{Bed, trial};
 use crate::faults::run;
 
-const ROWS: u64 = 100_000;
+/// Few enough for several throttled scans in a round.
+const ROWS: u64 = 24_000;
 /// Rows a second that a throttled scan may take from one node.
 const ROWS_PER_SECOND: u64 = 4_000;
 const NODES: u64 = 3;
@@ -104,24 +106,18 @@ fn round(bed: &Bed, cassandra: &Cassandra, service: &Service, catalog: Option<&s
     })
 }
 
-/// Scans until it is over, two at a time, and counts the rows that arrived while it was not.
+/// Scans the whole table until it is over, two at a time; the rows a second, the last scans to their ends included.
 fn scans(bed: &Bed, service: &Service, catalog: Option<&str>, over: &AtomicBool) -> Result<f64> {
     let Some(catalog) = catalog else { return Ok(0.0) };
-    let query = format!("SELECT n, filler FROM {catalog}.load.numbers");
+    let query = format!("SELECT count(*), sum(length(filler)) FROM {catalog}.load.numbers");
     let begun = Instant::now();
     let scan = || async {
         let client = service.connect().await?;
         let mut count = 0_u64;
         while !over.load(Ordering::Relaxed) {
-            let rows = client.query_raw(&query, std::iter::empty::<i32>()).await?;
-            let mut rows = std::pin::pin!(rows);
-            while let Some(row) = futures::StreamExt::next(&mut rows).await {
-                row?;
-                count += 1;
-                if over.load(Ordering::Relaxed) {
-                    return anyhow::Ok(count);
-                }
-            }
+            let rows = text_rows(client.simple_query(&query).await.map_err(SqlError)?);
+            ensure!(rows[0][0] == Some(ROWS.to_string()), "the scan gave {rows:?}");
+            count += ROWS;
         }
         anyhow::Ok(count)
     };

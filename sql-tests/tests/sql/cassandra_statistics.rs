@@ -23,8 +23,9 @@ pub fn trials(bed: &Arc<Bed>) -> Vec<Trial> {
 /// The side of a join that is built: the plan's first scan.
 fn build_side(bed: &Bed, service: &Service, query: &str) -> Result<String> {
     // Reads by key would leave no side to build.
-    let statements = ["SET cassandra.direct_join = 'off'", &format!("EXPLAIN {query}")];
-    let plan: Vec<String> = run(bed, service, &statements)?.into_iter().flatten().flatten().collect();
+    let explain = format!("EXPLAIN {query}");
+    let plan: Vec<String> =
+        run(bed, service, &["SET cassandra.direct_join = 'off'", &explain])?.into_iter().flatten().flatten().collect();
     let plan = plan.join("\n");
     let (_, scan) = plan.split_once("CassandraScanExec: table=").with_context(|| format!("no scan in {plan}"))?;
     Ok(scan.split(',').next().unwrap_or_default().to_owned())

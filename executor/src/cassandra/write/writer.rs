@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::pin::pin;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -81,6 +82,8 @@ pub(in super::super) struct Writer {
     batches: Mutex<HashMap<usize, Arc<Batch>>>,
     pace: Mutex<Pace>,
     limit: Option<Arc<RowLimit>>,
+    /// Rows with lists that were sent, each a microsecond later than the one before.
+    lists_sent: AtomicI64,
     metrics: WriteMetrics,
 }
 
@@ -102,7 +105,16 @@ impl Writer {
         }
         let pace = Mutex::new(Pace::new(cluster.options().write_concurrency));
         let limit = RowLimit::shared(cluster.options());
-        Ok(Self { cluster, request, statement, batches: Mutex::default(), pace, limit, metrics })
+        Ok(Self {
+            cluster,
+            request,
+            statement,
+            batches: Mutex::default(),
+            pace,
+            limit,
+            lists_sent: AtomicI64::new(0),
+            metrics,
+        })
     }
 
     /// Sends all rows, and returns how many were acknowledged.
@@ -133,8 +145,8 @@ impl Writer {
 
     fn grouped(&self, rows: Vec<EncodedRow>) -> Vec<Vec<EncodedRow>> {
         match self.request.repeat {
-            Repeat::Never => rows.into_iter().map(|row| vec![row]).collect(),
-            Repeat::Same | Repeat::Later => by_partition(rows, &self.request.key_cells),
+            Repeat::Never | Repeat::Later => rows.into_iter().map(|row| vec![row]).collect(),
+            Repeat::Same => by_partition(rows, &self.request.key_cells),
         }
     }
 
@@ -152,7 +164,7 @@ impl Writer {
         loop {
             let started = Instant::now();
             self.pace().sent(started);
-            let outcome = self.send_once(&rows, attempt).await;
+            let outcome = self.send_once(&rows).await;
             let now = Instant::now();
             let error = match outcome {
                 Ok(()) => {
@@ -180,11 +192,15 @@ impl Writer {
         }
     }
 
-    async fn send_once(&self, rows: &[EncodedRow], attempt: u32) -> Result<(), ExecutionError> {
+    async fn send_once(&self, rows: &[EncodedRow]) -> Result<(), ExecutionError> {
         let session = self.cluster.session();
+        // Of two lists with one timestamp the elements of both would stay, be it one row sent twice or a static list
+        // that comes with each row of its partition.
         let timestamp_us = match self.request.repeat {
-            Repeat::Later if attempt > 1 => self.request.timestamp_us.map(|first| first + i64::from(attempt) - 1),
-            _ => None,
+            Repeat::Later => {
+                self.request.timestamp_us.map(|first| first + self.lists_sent.fetch_add(1, Ordering::Relaxed))
+            }
+            Repeat::Same | Repeat::Never => None,
         };
         match (rows, timestamp_us) {
             ([row], None) => session.execute_unpaged(&self.statement, row).await?,
