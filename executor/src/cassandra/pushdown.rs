@@ -180,6 +180,19 @@ impl Planner<'_> {
         self.take(index);
     }
 
+    /// Whether Cassandra takes one more condition on a column: equality stands alone, and each bound comes once.
+    fn takes(&self, index: usize) -> bool {
+        let Some(candidate) = self.candidates.get(index) else { return false };
+        let is_lower = |operator: &str| operator.starts_with('>');
+        let operator = candidate.operator.to_string();
+        let in_key = self.pushdown.keys.is_some() && self.table.partition_key.contains(&candidate.column);
+        !in_key
+            && self.pushdown.restrictions.iter().filter(|there| there.column == candidate.column).all(|there| {
+                let is_equal = |operator: &str| matches!(operator, "=" | "IN");
+                !is_equal(&there.operator) && !is_equal(&operator) && is_lower(&there.operator) != is_lower(&operator)
+            })
+    }
+
     /// The values that all equalities on a column share, and these equalities.
     fn equal_to(&self, column: &str) -> Option<(Vec<Vec<u8>>, Vec<usize>)> {
         let equalities: Vec<usize> =
@@ -286,7 +299,8 @@ impl Planner<'_> {
         for index in 0..self.candidates.len() {
             let candidate = &self.candidates[index];
             let is_static = self.table.columns.get(&candidate.column).is_some_and(|c| c.kind == ColumnKind::Static);
-            if self.taken[candidate.filter_index] || is_static || candidate.values.len() != 1 {
+            let is_free = !self.taken[candidate.filter_index] && self.takes(index);
+            if !is_free || is_static || candidate.values.len() != 1 {
                 continue;
             }
             match details.index_of(&candidate.column).map(|index| index.kind) {
@@ -304,6 +318,7 @@ impl Planner<'_> {
         }
         // One index answers a query, unless all are storage-attached.
         if let Some(index) = secondary
+            && self.takes(index)
             && !self.pushdown.uses_index
         {
             self.restrict(index);
@@ -317,7 +332,8 @@ impl Planner<'_> {
             let candidate = &self.candidates[index];
             let kind = self.table.columns.get(&candidate.column).map(|column| &column.kind);
             let can_be_filtered = matches!(kind, Some(ColumnKind::Regular | ColumnKind::Clustering));
-            if !self.taken[candidate.filter_index] && can_be_filtered && candidate.values.len() == 1 {
+            let is_free = !self.taken[candidate.filter_index] && self.takes(index);
+            if is_free && can_be_filtered && candidate.values.len() == 1 {
                 self.restrict(index);
                 self.pushdown.allow_filtering = true;
             }
