@@ -79,6 +79,8 @@ impl Grammar<'_> {
                     })
                     .collect();
                 let partition = self.partition(random);
+                // A list of keys may name several partitions.
+                let order = [order, self.table.partition_key.iter().map(|name| (*name).to_owned()).collect()].concat();
                 let with = if random.chance(50) { format!(" AND {predicate}") } else { String::new() };
                 let sql = format!(
                     "SELECT {columns} FROM TABLE WHERE {partition}{with} ORDER BY {} LIMIT {limit}",
