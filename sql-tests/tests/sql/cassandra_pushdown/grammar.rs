@@ -173,7 +173,7 @@ impl Grammar<'_> {
                     (0..2 + random.below(3)).map(|_| format!("{name} = {}", self.constant(kind, random))).collect();
                 format!("({})", alternatives.join(" OR "))
             }
-            11 => format!("{name} IS NOT DISTINCT FROM {}", kind.literal(random)),
+            11 => format!("({name} IS NOT DISTINCT FROM {})", kind.literal(random)),
             12 => (*random.pick(&["true", "false", "1 = 1", "NULL::boolean", "1 > 2"])).to_owned(),
             13 => self.token(random),
             _ => self.function(name, kind, random),
