@@ -234,7 +234,7 @@ impl Grammar<'_> {
             Kind::Boolean => {
                 vec![name.to_owned(), format!("NOT {name}"), format!("{name} IS TRUE"), format!("{name} IS NOT FALSE")]
             }
-            Kind::Blob => vec![format!("octet_length({name}) = 1"), format!("coalesce({name}, X'61') = {value}")],
+            Kind::Blob => vec![format!("encode({name}, 'hex') = '00'"), format!("coalesce({name}, X'61') = {value}")],
             Kind::Uuid => vec![
                 format!("{name} LIKE 'a0%'"),
                 format!("upper({name}) = upper({value})"),
