@@ -79,6 +79,8 @@ impl Grammar<'_> {
                     })
                     .collect();
                 let partition = self.partition(random);
+                // A list of keys may name several partitions.
+                let order = [order, self.table.partition_key.iter().map(|name| (*name).to_owned()).collect()].concat();
                 let with = if random.chance(50) { format!(" AND {predicate}") } else { String::new() };
                 let sql = format!(
                     "SELECT {columns} FROM TABLE WHERE {partition}{with} ORDER BY {} LIMIT {limit}",
@@ -171,7 +173,7 @@ impl Grammar<'_> {
                     (0..2 + random.below(3)).map(|_| format!("{name} = {}", self.constant(kind, random))).collect();
                 format!("({})", alternatives.join(" OR "))
             }
-            11 => format!("{name} IS NOT DISTINCT FROM {}", kind.literal(random)),
+            11 => format!("({name} IS NOT DISTINCT FROM {})", kind.literal(random)),
             12 => (*random.pick(&["true", "false", "1 = 1", "NULL::boolean", "1 > 2"])).to_owned(),
             13 => self.token(random),
             _ => self.function(name, kind, random),
@@ -232,7 +234,7 @@ impl Grammar<'_> {
             Kind::Boolean => {
                 vec![name.to_owned(), format!("NOT {name}"), format!("{name} IS TRUE"), format!("{name} IS NOT FALSE")]
             }
-            Kind::Blob => vec![format!("octet_length({name}) = 1"), format!("coalesce({name}, X'61') = {value}")],
+            Kind::Blob => vec![format!("encode({name}, 'hex') = '00'"), format!("coalesce({name}, X'61') = {value}")],
             Kind::Uuid => vec![
                 format!("{name} LIKE 'a0%'"),
                 format!("upper({name}) = upper({value})"),
