@@ -295,6 +295,10 @@ impl Planner<'_> {
 
     /// Comparisons of columns that have an index.
     fn indexes(&mut self, details: &TableDetails) {
+        // Cassandra looks up no index for lists of clustering values.
+        if self.pushdown.restrictions.iter().any(|restriction| restriction.operator == "IN") {
+            return;
+        }
         let mut secondary = None;
         for index in 0..self.candidates.len() {
             let candidate = &self.candidates[index];
