@@ -19,7 +19,7 @@ use crate::bed::{Bed, trial};
 use crate::faults::{error_of, run};
 
 /// Rows that are read, and written from what is read; in pages so small that it takes seconds.
-const ROW_COUNT: u64 = 60_000;
+const ROW_COUNT: u64 = 30_000;
 /// Rows of a table that only has to be there.
 const FEW_ROWS: u64 = 1_000;
 /// How long a node that was killed stays away.
@@ -205,13 +205,19 @@ fn check_rows(bed: &Bed, session: &Session, table: &str) -> Result<BTreeSet<i64>
     })
 }
 
+/// Three executors with room for two statements of three partitions, which then run at the same time.
+fn roomy_cluster(bed: &Bed) -> Result<Service> {
+    bed.own_cluster(&[], &["--vcores", "2", "--memory", "1GB"])
+}
+
 /// Writes two tables at a time, breaks something while both are written, and looks at every cell.
 ///
 /// A list's elements get places of their own in every write: a repeated one must not leave those of the first.
 fn write_and_break(bed: &Bed, service: &Service, keyspace: &str, break_it: impl FnOnce() -> Result<()>) -> Result<()> {
     let session = bed.block_on(bed.cassandra()?.session())?;
     let write = |table: &str| {
-        run(bed, service, &["SET sluice.single_task_max_bytes = 0", &insert(keyspace, table)]).map(|_| ())
+        let in_stages = ["SET sluice.single_task_max_bytes = 0", "SET sluice.target_partitions = 3"];
+        run(bed, service, &[in_stages[0], in_stages[1], &insert(keyspace, table)]).map(|_| ())
     };
     std::thread::scope(|scope| {
         let running = ["written", "lists"].map(|table| (table, scope.spawn(move || write(table))));
@@ -230,7 +236,7 @@ fn write_and_break(bed: &Bed, service: &Service, keyspace: &str, break_it: impl 
 fn a_node_comes_and_goes_during_a_write(bed: &Bed) -> Result<()> {
     const KEYSPACE: &str = "fault_writes";
     let Some(cassandra) = our_nodes(bed)? else { return Ok(()) };
-    let service = bed.own_service(Layout::Cluster, &[])?;
+    let service = roomy_cluster(bed)?;
     prepare(bed, &service, KEYSPACE, 3, ROW_COUNT)?;
     let written = std::thread::scope(|scope| {
         let mut starting = None;
@@ -247,7 +253,7 @@ fn a_node_comes_and_goes_during_a_write(bed: &Bed) -> Result<()> {
 
 fn an_executor_dies_in_mid_write(bed: &Bed) -> Result<()> {
     const KEYSPACE: &str = "fault_executor";
-    let service = bed.own_service(Layout::Cluster, &[])?;
+    let service = roomy_cluster(bed)?;
     prepare(bed, &service, KEYSPACE, 3, ROW_COUNT)?;
     write_and_break(bed, &service, KEYSPACE, || {
         let busy = run(bed, &service, &["SELECT host FROM system.executors WHERE partition_count > 0 ORDER BY host"])?;
