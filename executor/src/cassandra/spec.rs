@@ -29,6 +29,8 @@ pub struct ScanSpec {
     pub partition_key: Vec<String>,
     /// The columns of the clustering key.
     pub clustering_key: Vec<ClusteringColumn>,
+    /// Whether the table has static columns.
+    pub has_static: bool,
     /// Keys to read instead of the ranges.
     pub keys: Option<Keys>,
     /// The part of the ring that is read.
@@ -115,12 +117,17 @@ pub struct Estimate {
 impl ScanSpec {
     /// The statement for one range, one key, or one question to an index.
     pub fn cql(&self) -> String {
-        let columns = if self.columns.is_empty() {
+        let mut columns: Vec<String> = self.columns.iter().map(ScanColumn::cql).collect();
+        if columns.is_empty() {
             // Counting needs rows and no columns; a key column is the cheapest that every row has.
-            self.partition_key.first().map(|name| quoted(name)).unwrap_or_default()
-        } else {
-            self.columns.iter().map(ScanColumn::cql).collect::<Vec<_>>().join(", ")
-        };
+            columns.extend(self.partition_key.first().map(|name| quoted(name)));
+        }
+        // Of static columns alone Cassandra gives one row a partition, whatever rows there are.
+        let is_row = |column: &ClusteringColumn| self.columns.contains(&ScanColumn::Cell(column.name.clone()));
+        if self.has_static && !self.clustering_key.iter().any(is_row) {
+            columns.extend(self.clustering_key.first().map(|column| quoted(&column.name)));
+        }
+        let columns = columns.join(", ");
         let mut conditions: Vec<String> = match &self.keys {
             _ if self.nearest.is_some() => Vec::new(),
             Some(keys) => keys.columns.iter().map(|name| format!("{} = ?", quoted(name))).collect(),
@@ -206,6 +213,7 @@ mod tests {
             columns: vec![ScanColumn::Cell("v".to_owned()), ScanColumn::WriteTime("v".to_owned())],
             partition_key: vec!["a".to_owned(), "b".to_owned()],
             clustering_key: vec![column("c", false), column("d", true)],
+            has_static: false,
             keys: None,
             tokens: TokenBounds::default(),
             partial_key: BTreeMap::new(),
@@ -245,6 +253,12 @@ mod tests {
         let equal = Restriction { column: "c".to_owned(), operator: "=".to_owned(), value: vec![1] };
         spec.restrictions.push(equal);
         assert_eq!(spec.order(), [("d", false)]);
+    }
+
+    #[test]
+    fn rows_are_counted_also_where_only_static_columns_are_wanted() {
+        let spec = ScanSpec { has_static: true, columns: vec![ScanColumn::Cell("s".to_owned())], ..spec() };
+        assert!(spec.cql().starts_with(r#"SELECT "s", "c" FROM"#), "{}", spec.cql());
     }
 
     #[test]

@@ -264,6 +264,7 @@ impl CassandraTable {
             columns,
             partition_key: self.metadata.partition_key.clone(),
             clustering_key: self.clustering_key(),
+            has_static: self.metadata.columns.values().any(|column| column.kind == ColumnKind::Static),
             keys: pushed.keys.map(|rows| Keys { columns: key_columns, rows }),
             tokens: pushed.tokens,
             partial_key: pushed.partial_key,
