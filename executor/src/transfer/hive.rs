@@ -55,6 +55,10 @@ impl HiveWriter {
             .map(|name| schema.index_of(name).map_err(|_| unknown(name)))
             .collect::<Result<Vec<_>, _>>()?;
         let kept_columns: Vec<usize> = (0..schema.fields().len()).filter(|i| !key_columns.contains(i)).collect();
+        if kept_columns.is_empty() {
+            let reason = "PARTITION_BY leaves no column for the files: one at least must be in them".to_owned();
+            return Err(TransferError::Columns(reason));
+        }
         let projected = schema.project(&kept_columns).map_err(|error| TransferError::Columns(error.to_string()))?;
         let folder_name = waiting_folder(&spec.copy_id);
         let folder = spec.dir.join(&folder_name);
@@ -224,7 +228,10 @@ mod tests {
     fn more_values_than_open_files_make_more_files() {
         let dir = tempfile::tempdir().expect("a folder");
         let keys = Int32Array::from_iter_values((0..3).flat_map(|_| 0..(OPEN_FILES as i32 + 10)));
-        let batch = RecordBatch::try_from_iter([("k", Arc::new(keys) as ArrayRef)]).expect("rows");
+        let numbers = Int32Array::from_iter_values(0..keys.len() as i32);
+        let batch =
+            RecordBatch::try_from_iter([("k", Arc::new(keys) as ArrayRef), ("n", Arc::new(numbers) as ArrayRef)])
+                .expect("rows");
         let spec = WriteSpec {
             copy_id: "one".to_owned(),
             dir: dir.path().to_owned(),

@@ -111,7 +111,8 @@ mod tests {
 
     /// Runs windows in which each request takes what `latency_ms` says for the number under way.
     fn run(pace: &mut Pace, windows: usize, latency_ms: impl Fn(usize) -> f64) {
-        let mut now = Instant::now();
+        // Where the windows before ended, if there were any.
+        let mut now = pace.window.started.unwrap_or_else(Instant::now);
         for _ in 0..windows {
             let limit = pace.limit();
             (0..limit).for_each(|_| pace.sent(now));
