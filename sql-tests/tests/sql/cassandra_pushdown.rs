@@ -3,14 +3,13 @@
 //! Random queries are run over a copy of the tables in Parquet, and over the tables in Cassandra with each of the
 //! settings that decide what the nodes are asked: all answers must be the same.
 //!
-//! `SLUICE_QUERIES` is the number of queries (300), `SLUICE_SEED` makes a run that failed come again.
+//! `SLUICE_QUERIES` is the number of queries (300), `SLUICE_SEED` makes others.
 
 mod grammar;
 mod random;
 mod tables;
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
 use libtest_mimic::Trial;
@@ -26,6 +25,8 @@ use tables::{TABLES, Table};
 
 /// Queries of a run: about half a minute of a debug build.
 const QUERIES: usize = 300;
+/// The queries of a run whose environment names no other seed: the same ones each time.
+const SEED: u64 = 7;
 /// Wrong answers after which a run ends.
 const SHOWN: usize = 10;
 /// The seed of the rows: tables are the same in every run.
@@ -57,8 +58,7 @@ fn number_from(variable: &str, default: u64) -> Result<u64> {
 }
 
 fn random_queries_agree(bed: &Bed, layout: Layout) -> Result<()> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as u64;
-    let seed = number_from("SLUICE_SEED", now)?;
+    let seed = number_from("SLUICE_SEED", SEED)?;
     let all = number_from("SLUICE_QUERIES", QUERIES as u64)?;
     // Stages take longer and change nothing of what is pushed down.
     let count = if layout == Layout::Cluster { all / 10 } else { all };
