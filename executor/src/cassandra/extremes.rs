@@ -1,6 +1,8 @@
 //! The least and the greatest clustering value of each partition, read as its first row.
 //!
-//!     SELECT sensor, max(at) FROM readings GROUP BY sensor
+//! ```text
+//! SELECT sensor, max(at) FROM readings GROUP BY sensor
+//! ```
 //!
 //! Rows of a partition are in the order of its clustering key, so that one row says as much as all of them. The
 //! aggregate stays where it is: what is read is a hint, and never decides.

@@ -1,6 +1,8 @@
 //! `PER PARTITION LIMIT` from SQL's spelling of it.
 //!
-//!     SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY sensor ORDER BY at DESC) AS n FROM readings) WHERE n <= 3
+//! ```text
+//! SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY sensor ORDER BY at DESC) AS n FROM readings) WHERE n <= 3
+//! ```
 //!
 //! Where the window's partitions are Cassandra's, and its order the one in which Cassandra has the rows, each partition
 //! need be read only so far. The window and the filter stay: what is read is a hint, and never decides.
