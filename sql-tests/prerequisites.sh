@@ -12,7 +12,7 @@ is_here() {
     java)
       local candidate
       for candidate in "${JAVA_HOME:-/nonexistent}/bin/java" "$(command -v java || true)" /usr/lib/jvm/*17*/bin/java; do
-        if [ -x "$candidate" ] && "$candidate" -version 2>&1 | head -1 | grep -q '"17'; then return 0; fi
+        if [ -x "$candidate" ] && [[ $("$candidate" -version 2>&1 || true) == *'version "17'* ]]; then return 0; fi
       done
       return 1
       ;;

@@ -38,7 +38,7 @@ STORE_PASSWORD=cassandra
 JARS_DIR=$CACHE_DIR/jars-$VERSION
 CQL_PORT=9042
 # A cold start takes about 10 s on an idle machine; a machine that compiles at the same time takes many times that.
-MOST_STARTS=3
+MOST_STARTS=5
 START_TIMEOUT_S=240
 STOP_TIMEOUT_S=30
 
@@ -54,7 +54,7 @@ node_pid() {
   local pid_file; pid_file=$(node_dir "$1")/pid
   [ -f "$pid_file" ] || return 1
   local pid; pid=$(cat "$pid_file")
-  ps -ww -o args= -p "$pid" 2>/dev/null | grep -qF -- "-Dsluice.node=$(node_dir "$1")" || return 1
+  [[ $(ps -ww -o args= -p "$pid" 2>/dev/null || true) == *"-Dsluice.node=$(node_dir "$1") "* ]] || return 1
   printf '%s' "$pid"
 }
 
@@ -70,7 +70,9 @@ tcp_open() { (exec 3<>"/dev/tcp/$1/$2") 2>/dev/null; }
 # Whether node $1 takes clients. With TLS its certificate has to do, because this script speaks no more of it.
 node_answers() {
   if [ -n "$TLS" ]; then
-    timeout 5 openssl s_client -connect "$(address "$1"):$CQL_PORT" </dev/null 2>/dev/null | grep -q 'BEGIN CERTIFICATE'
+    local answer
+    answer=$(timeout 5 openssl s_client -connect "$(address "$1"):$CQL_PORT" </dev/null 2>/dev/null || true)
+    [[ $answer == *'BEGIN CERTIFICATE'* ]]
   else
     cql_answers "$(address "$1")"
   fi
@@ -105,7 +107,7 @@ find_java() {
   local candidate
   for candidate in "${JAVA_HOME:-/nonexistent}/bin/java" "$(command -v java || true)" \
     /usr/lib/jvm/*17*/bin/java /Library/Java/JavaVirtualMachines/*17*/Contents/Home/bin/java; do
-    if [ -x "$candidate" ] && "$candidate" -version 2>&1 | head -1 | grep -q '"17'; then
+    if [ -x "$candidate" ] && [[ $("$candidate" -version 2>&1 || true) == *'version "17'* ]]; then
       printf '%s' "$candidate"
       return
     fi
@@ -201,14 +203,20 @@ write_config() {
   cp "$HERE/conf/cassandra-rackdc.properties" "$HERE/conf/logback.xml" "$dir/conf/"
 }
 
+# Waits until nobody listens on port $2 of node $1's address: a process that ends holds its ports for a moment.
+wait_for_port() {
+  local waited_s=0
+  while tcp_open "$(address "$1")" "$2"; do
+    [ "$waited_s" -lt "$STOP_TIMEOUT_S" ] || fail "$(address "$1"):$2 is in use by another process" \
+      "stop it, or choose other addresses with SLUICE_CASSANDRA_SUBNET=127.0.1"
+    sleep 1
+    waited_s=$((waited_s + 1))
+  done
+}
+
 launch() {
   local dir java port; dir=$(node_dir "$1"); java=$(find_java)
-  for port in "$CQL_PORT" 7000; do
-    if tcp_open "$(address "$1")" "$port"; then
-      fail "$(address "$1"):$port is in use by another process" \
-        "stop it, or choose other addresses with SLUICE_CASSANDRA_SUBNET=127.0.1"
-    fi
-  done
+  for port in "$CQL_PORT" 7000; do wait_for_port "$1" "$port"; done
   write_config "$1"
   local options=() line
   while read -r line; do [ -z "$line" ] || options+=($line); done <"$HERE/conf/jdk17.options"
@@ -219,7 +227,7 @@ launch() {
     ${options[@]+"${options[@]}"} \
     "-Dcassandra.config=file:$dir/conf/cassandra.yaml" "-Dcassandra.storagedir=$dir" "-Dcassandra.logdir=$dir/logs" \
     "-Dlogback.configurationFile=logback.xml" "-Dcassandra.jmx.local.port=$(jmx_port "$1")" \
-    -Dcassandra.skip_wait_for_gossip_to_settle=0 -Dcassandra.ring_delay_ms=1000 \
+    -Dcassandra.skip_wait_for_gossip_to_settle=0 -Dcassandra.ring_delay_ms=20000 \
     -Dcassandra.size_recorder_interval=10 -Dcassandra.superuser_setup_delay_ms=0 \
     -Dcassandra-foreground=yes \
     -cp "$dir/conf:$JARS_DIR/*" org.apache.cassandra.service.CassandraDaemon \
@@ -237,7 +245,8 @@ wait_for_cql() {
         tail -n 15 "$dir/logs/stdout.log" >&2 || true
         fail "node $1 ended while it started" "its logs: $dir/logs"
       fi
-      say "node $1 ended while it started; starting it again"
+      say "node $1 ended while it started; starting it again after its last words:"
+      tail -n 5 "$dir/logs/stdout.log" >&2 || true
       launch "$1"
     fi
     [ "$waited_s" -lt "$START_TIMEOUT_S" ] || fail "node $1 did not answer CQL within $START_TIMEOUT_S s" "its logs: $dir/logs"

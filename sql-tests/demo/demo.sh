@@ -38,7 +38,7 @@ build() {
 service_pid() {
   [ -f "$PID_FILE" ] || return 1
   local pid; pid=$(cat "$PID_FILE")
-  ps -ww -o args= -p "$pid" 2>/dev/null | grep -qF -- "--data-dir $DEMO_DIR/data" || return 1
+  [[ $(ps -ww -o args= -p "$pid" 2>/dev/null || true) == *"--data-dir $DEMO_DIR/data"* ]] || return 1
   printf '%s' "$pid"
 }
 

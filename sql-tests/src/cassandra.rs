@@ -1,5 +1,7 @@
 //! A real Cassandra: nodes started by `cassandra/cluster.sh`, or one that is running already.
 
+use std::collections::VecDeque;
+use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -14,6 +16,9 @@ pub const NODE_COUNT: usize = 3;
 
 /// First three parts of the addresses of the tests' nodes, unless `SLUICE_CASSANDRA_SUBNET` names others.
 const SUBNET: &str = "127.0.1";
+
+/// How many lines of what `cluster.sh` said are told again when it fails.
+const LAST_WORDS: usize = 25;
 
 /// A running cluster.
 #[derive(Debug)]
@@ -110,17 +115,29 @@ impl Cassandra {
     fn script(&self, arguments: &[&str]) -> Result<()> {
         let Some(own) = &self.own else { bail!("the cluster at {} is not ours to change", self.contact_points) };
         let script = crate::crate_dir().join("cassandra/cluster.sh");
-        let status = Command::new("bash")
+        let mut child = Command::new("bash")
             .arg(&script)
             .args(arguments)
             .env("SLUICE_CASSANDRA_DIR", &own.dir)
             .env("SLUICE_CASSANDRA_SUBNET", &own.subnet)
             .envs(own.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
-            .status()
+            .stderr(Stdio::piped())
+            .spawn()
             .with_context(|| format!("running {}", script.display()))?;
+        // Its words are shown as they come, and the last of them again where a test fails for them.
+        let mut last_words = VecDeque::new();
+        for line in child.stderr.take().into_iter().flat_map(|stderr| BufReader::new(stderr).lines()) {
+            let line = line?;
+            eprintln!("{line}");
+            last_words.push_back(line);
+            if last_words.len() > LAST_WORDS {
+                last_words.pop_front();
+            }
+        }
+        let status = child.wait()?;
         if !status.success() {
-            bail!("cluster.sh {} ended with {status}; its words are above", arguments.join(" "));
+            bail!("cluster.sh {} ended with {status}:\n{}", arguments.join(" "), Vec::from(last_words).join("\n"));
         }
         Ok(())
     }

@@ -9,8 +9,8 @@ use scylla::client::Compression;
 use scylla::client::execution_profile::{ExecutionProfile, ExecutionProfileHandle};
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
-use scylla::cluster::ClusterState;
 use scylla::cluster::metadata::Table;
+use scylla::cluster::{ClusterState, Node};
 use scylla::policies::load_balancing::{DefaultPolicy, NodeIdentifier, SingleTargetLoadBalancingPolicy};
 use scylla::policies::speculative_execution::SimpleSpeculativeExecutionPolicy;
 use scylla::serialize::row::SerializeRow;
@@ -157,16 +157,13 @@ impl CassandraCluster {
         &self.session
     }
 
-    /// The limits of reads, which all scans of this process share.
+    /// The limits of reads and writes, which everything in this process shares.
     pub fn throttle(&self) -> &Throttle {
         &self.throttle
     }
 
-    /// The nodes that hold the partition of these values; none if there is no limit for which they matter.
-    pub fn throttled_replicas(&self, statement: &PreparedStatement, values: &impl SerializeRow) -> Vec<IpAddr> {
-        if !self.throttle.is_on() {
-            return Vec::new();
-        }
+    /// The nodes that hold the partition of these values; none if they cannot be told.
+    pub fn replicas(&self, statement: &PreparedStatement, values: &impl SerializeRow) -> Vec<IpAddr> {
         let token = statement.calculate_token(values).ok().flatten();
         let Some((token, spec)) = token.zip(statement.get_table_spec()) else { return Vec::new() };
         let nodes = self.state().get_token_endpoints(spec.ks_name(), spec.table_name(), token);
@@ -303,11 +300,10 @@ impl CassandraCluster {
     async fn ask_size(&self, keyspace: &str, table: &str) -> Option<TableSize> {
         let state = self.state();
         let asked = state.get_nodes_info().iter().filter(|node| node.is_connected()).map(|node| {
-            let mut statement = Statement::new(
+            let mut statement = statement_for(
+                node,
                 "SELECT mean_partition_size, partitions_count FROM system.size_estimates WHERE keyspace_name = ? AND table_name = ?",
             );
-            statement.set_load_balancing_policy(Some(SingleTargetLoadBalancingPolicy::new(NodeIdentifier::Node(node.clone()), None)));
-            statement.set_is_idempotent(true);
             statement.set_request_timeout(Some(SIZE_TIMEOUT));
             async move { self.session.query_unpaged(statement, (keyspace, table)).await.ok()?.into_rows_result().ok() }
         });
@@ -324,6 +320,15 @@ impl CassandraCluster {
         // A table that is all in memory yet is estimated at nothing.
         total.filter(|size| size.bytes > 0)
     }
+}
+
+/// A question that only this node can answer.
+pub(super) fn statement_for(node: &Arc<Node>, cql: &str) -> Statement {
+    let mut statement = Statement::new(cql);
+    let only = NodeIdentifier::Node(node.clone());
+    statement.set_load_balancing_policy(Some(SingleTargetLoadBalancingPolicy::new(only, None)));
+    statement.set_is_idempotent(true);
+    statement
 }
 
 /// With a data centre that does not exist the driver would find nobody to ask.

@@ -56,16 +56,15 @@ pub enum Similarity {
 
 /// Reads what there is of one table or view. Three small queries at a time, each of one partition.
 pub async fn read(session: &Session, keyspace: &str, table: &str) -> Result<TableDetails, CassandraError> {
-    let what = format!("while reading the schema of {keyspace}.{table}");
+    let what = &format!("while reading the schema of {keyspace}.{table}");
+    let malformed = |reason: String| CassandraError::Refused { what: what.clone(), reason };
     let ask = |cql: &str| {
         let mut statement = Statement::new(cql);
         statement.set_is_idempotent(true);
         async move {
             let result = session.query_unpaged(statement, (keyspace, table)).await;
-            let result = result.map_err(|error| CassandraError::from_execution(&what_of(keyspace, table), &error))?;
-            result
-                .into_rows_result()
-                .map_err(|error| CassandraError::Refused { what: what_of(keyspace, table), reason: error.to_string() })
+            let result = result.map_err(|error| CassandraError::from_execution(what, &error))?;
+            result.into_rows_result().map_err(|error| malformed(error.to_string()))
         }
     };
     let (columns, indexes, comments) = futures::try_join!(
@@ -75,7 +74,6 @@ pub async fn read(session: &Session, keyspace: &str, table: &str) -> Result<Tabl
         ask("SELECT index_name, kind, options FROM system_schema.indexes WHERE keyspace_name = ? AND table_name = ?"),
         ask("SELECT comment FROM system_schema.tables WHERE keyspace_name = ? AND table_name = ?"),
     )?;
-    let malformed = |reason: String| CassandraError::Refused { what: what.clone(), reason };
     let columns = columns.rows::<(String, Option<String>)>().map_err(|error| malformed(error.to_string()))?;
     let descending =
         columns.flatten().filter(|(_, order)| order.as_deref() == Some("desc")).map(|(name, _)| name).collect();
@@ -88,10 +86,6 @@ pub async fn read(session: &Session, keyspace: &str, table: &str) -> Result<Tabl
     let comment = comments.maybe_first_row::<(Option<String>,)>().ok().flatten().and_then(|row| row.0);
     let declared = comment.map_or_else(DeclaredTypes::new, |comment| declared::parse(&comment));
     Ok(TableDetails { descending, indexes, declared })
-}
-
-fn what_of(keyspace: &str, table: &str) -> String {
-    format!("while reading the schema of {keyspace}.{table}")
 }
 
 /// The index, if its answers are those of SQL: one that folds case or cuts text into words finds other rows.

@@ -10,11 +10,11 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, RecordBatch};
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
+use datafusion::common::Statistics;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Statistics, internal_err};
 use datafusion::datasource::memory::MemorySourceConfig;
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
@@ -33,7 +33,9 @@ use tokio::sync::OnceCell;
 use super::cluster::CassandraCluster;
 use super::encode::{encode_value, prepare_column};
 use super::error::CassandraError;
+use super::node::{decode_spec, encode_spec, only_input};
 use super::probe::{Probe, probe_of, scan_below, with_scan};
+use super::pushdown::{is_possible, with_each};
 use super::session::{CassandraSettings, DirectJoin};
 use super::spec::{Keys, ScanSpec};
 use super::table::BYTES_PER_ROW;
@@ -71,16 +73,12 @@ impl CassandraDirectJoinExec {
 
     /// The operator without its input, for plans that cross processes.
     pub fn encode(&self) -> Result<Vec<u8>> {
-        serde_json::to_vec(&self.when).map_err(|error| DataFusionError::External(Box::new(error)))
+        encode_spec(&self.when)
     }
 
     /// The operator from its bytes and its input.
     pub fn decode(bytes: &[u8], inputs: Vec<Arc<dyn ExecutionPlan>>) -> Result<Self> {
-        let when = serde_json::from_slice(bytes).map_err(|error| DataFusionError::External(Box::new(error)))?;
-        match <[_; 1]>::try_from(inputs) {
-            Ok([join]) => Ok(Self::new(join, when)),
-            Err(_) => internal_err!("a direct join takes one input"),
-        }
+        Ok(Self::new(only_input("a direct join", inputs)?, decode_spec(bytes)?))
     }
 
     /// Bytes that the reads by key will give, if the build side is estimated to have so few rows that they are cheaper
@@ -140,10 +138,7 @@ impl ExecutionPlan for CassandraDirectJoinExec {
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        match <[_; 1]>::try_from(children) {
-            Ok([join]) => Ok(Arc::new(Self::new(join, self.when))),
-            Err(_) => internal_err!("a direct join takes one input"),
-        }
+        Ok(Arc::new(Self::new(only_input("a direct join", children)?, self.when)))
     }
 
     fn child_stats_requests(&self, partition: Option<usize>) -> Vec<ChildStats> {
@@ -231,7 +226,7 @@ impl Resolution {
         }
         let mut keys = HashSet::new();
         for batch in build {
-            if !add_keys(batch, &parts, most, &mut keys)? {
+            if !add_keys(batch, &parts, spec.partition_key.len() == 1, most, &mut keys)? {
                 return Ok(None);
             }
         }
@@ -264,8 +259,14 @@ enum Part {
     Given(Vec<Vec<u8>>),
 }
 
-/// Adds a batch's keys; false if there are more than `most`.
-fn add_keys(batch: &RecordBatch, parts: &[Part], most: usize, keys: &mut HashSet<Vec<Vec<u8>>>) -> Result<bool> {
+/// Adds a batch's keys; false if there are more than `most`. `is_single` is for a partition key of one column.
+fn add_keys(
+    batch: &RecordBatch,
+    parts: &[Part],
+    is_single: bool,
+    most: usize,
+    keys: &mut HashSet<Vec<Vec<u8>>>,
+) -> Result<bool> {
     let mut columns: Vec<Option<ArrayRef>> = Vec::with_capacity(parts.len());
     for part in parts {
         columns.push(match part {
@@ -281,26 +282,19 @@ fn add_keys(batch: &RecordBatch, parts: &[Part], most: usize, keys: &mut HashSet
     }
     for row in 0..batch.num_rows() {
         let mut of_row: Vec<Vec<Vec<u8>>> = vec![Vec::new()];
-        for (part, column) in parts.iter().zip(&columns) {
-            let values = match (part, column) {
+        for (place, (part, column)) in parts.iter().zip(&columns).enumerate() {
+            of_row = match (part, column) {
+                (Part::Given(values), _) => with_each(&of_row, values),
                 (Part::Build { cql, .. }, Some(column)) if !column.is_null(row) => {
                     // What cannot be encoded is no key of the table, and matches nothing.
-                    encode_value(column.as_ref(), row, cql).into_iter().collect()
+                    let value = encode_value(column.as_ref(), row, cql).ok();
+                    let value = value.filter(|value| is_possible(value, is_single && place == 0));
+                    with_each(&of_row, value.as_slice())
                 }
-                (Part::Given(values), _) => values.clone(),
-                _ => Vec::new(),
+                (Part::Build { .. }, _) => Vec::new(),
             };
-            of_row = of_row
-                .iter()
-                .flat_map(|key| values.iter().map(move |value| key.iter().cloned().chain([value.clone()]).collect()))
-                .collect();
         }
-        // Cassandra has no such keys, and refuses to look for them.
-        let is_possible = |key: &Vec<Vec<u8>>| {
-            key.iter().all(|value| value.len() <= usize::from(u16::MAX))
-                && !(key.len() == 1 && key.iter().all(Vec::is_empty))
-        };
-        keys.extend(of_row.into_iter().filter(is_possible));
+        keys.extend(of_row);
         if keys.len() > most {
             return Ok(false);
         }

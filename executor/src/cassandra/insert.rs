@@ -6,12 +6,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use datafusion::arrow::array::{ArrayRef, RecordBatch, UInt64Array};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
-use datafusion::common::internal_err;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr};
-use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::EmissionType;
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
@@ -22,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::cluster::{CassandraCluster, quoted};
 use super::encode::{EncodedRow, prepare_column};
 use super::error::CassandraError;
+use super::node::{decode_spec, encode_spec, only_input, properties_over};
 use super::options::CassandraOptions;
 use super::session::{CassandraSettings, WriteNulls};
 use super::table::CassandraTable;
@@ -158,13 +158,7 @@ pub(super) fn count_schema() -> SchemaRef {
 impl CassandraInsertExec {
     /// Writes rows whose columns are those of `spec`.
     pub fn new(spec: InsertSpec, input: Arc<dyn ExecutionPlan>) -> Self {
-        let partition_count = input.properties().output_partitioning().partition_count();
-        let properties = Arc::new(PlanProperties::new(
-            EquivalenceProperties::new(count_schema()),
-            Partitioning::UnknownPartitioning(partition_count),
-            EmissionType::Final,
-            Boundedness::Bounded,
-        ));
+        let properties = properties_over(&input, EquivalenceProperties::new(count_schema()), EmissionType::Final);
         Self { spec: Arc::new(spec), input, properties, metrics: ExecutionPlanMetricsSet::new() }
     }
 
@@ -176,17 +170,13 @@ impl CassandraInsertExec {
 
     /// The operator without its input, for plans that cross processes.
     pub fn encode(&self) -> Result<Vec<u8>> {
-        serde_json::to_vec(self.spec.as_ref()).map_err(|error| DataFusionError::External(Box::new(error)))
+        encode_spec(self.spec.as_ref())
     }
 
     /// The operator from its bytes and its input.
     pub fn decode(bytes: &[u8], inputs: Vec<Arc<dyn ExecutionPlan>>) -> Result<Self> {
-        let spec = serde_json::from_slice(bytes).map_err(|error| DataFusionError::External(Box::new(error)))?;
-        let mut inputs = inputs.into_iter();
-        match (inputs.next(), inputs.next()) {
-            (Some(input), None) => Ok(Self::new(spec, input)),
-            _ => internal_err!("a Cassandra insert takes one input"),
-        }
+        let spec = decode_spec(bytes)?;
+        Ok(Self::new(spec, only_input("a Cassandra insert", inputs)?))
     }
 
     /// The same with another timestamp, such as that of an earlier attempt at the same rows.
@@ -222,10 +212,8 @@ impl ExecutionPlan for CassandraInsertExec {
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        match children.as_slice() {
-            [input] => Ok(Arc::new(Self::new(self.spec.as_ref().clone(), input.clone()))),
-            _ => internal_err!("a Cassandra insert takes one input"),
-        }
+        let input = only_input("a Cassandra insert", children)?;
+        Ok(Arc::new(Self::new(self.spec.as_ref().clone(), input)))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {

@@ -38,7 +38,7 @@
 //!
 //! In reading order: [`options`], [`session`], [`error`], [`cluster`], [`tls`], [`throttle`],
 //! [`details`], [`catalog`], [`table`], [`columns`],
-//! [`functions`], [`pushdown`], [`split`], [`spec`], [`scan`], [`reader`], [`replicas`], [`decode`], [`types`], [`declared`],
+//! [`functions`], [`pushdown`], [`split`], [`spec`], [`scan`], [`reader`], [`page`], [`replicas`], [`decode`], [`types`], [`declared`],
 //! [`probe`], [`direct_join`], [`nearest`], [`partition_limit`], [`extremes`],
 //! [`insert`], [`write`], [`encode`], [`ddl`], [`describe`], `moving`,
 //! [`statistics`], [`sample`].
@@ -59,7 +59,9 @@ pub mod functions;
 pub mod insert;
 mod moving;
 pub mod nearest;
+pub(crate) mod node;
 pub mod options;
+pub mod page;
 pub mod partition_limit;
 pub mod probe;
 pub mod pushdown;
@@ -100,8 +102,7 @@ pub use write::using::{Using, UsingValue, insert_using_columns, plan_write};
 /// functions and operators, and the rule that tells tables what is asked of them.
 ///
 /// [`physical_optimizer_rules`] come in addition, because their place is at the end of the others.
-pub fn with_cassandra(builder: SessionStateBuilder) -> SessionStateBuilder {
-    let mut builder = builder;
+pub fn with_cassandra(mut builder: SessionStateBuilder) -> SessionStateBuilder {
     let extensions = &mut builder.config().get_or_insert_default().options_mut().extensions;
     if extensions.get::<CassandraSettings>().is_none() {
         extensions.insert(CassandraSettings::default());

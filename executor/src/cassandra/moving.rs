@@ -5,20 +5,18 @@ use std::sync::Arc;
 
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::internal_err;
-use datafusion::datasource::memory::MemorySourceConfig;
-use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::Result;
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::physical_plan::ExecutionPlan;
 use scylla::cluster::metadata::ColumnKind;
-use scylla::policies::load_balancing::{NodeIdentifier, SingleTargetLoadBalancingPolicy};
 use scylla::statement::Statement;
 use uuid::Uuid;
 
+use super::cluster::statement_for;
 use super::insert::CassandraInsertExec;
 use super::scan::CassandraScanExec;
 use super::session::CassandraSettings;
-use super::split::{self, TokenRange, descriptor_schema, encode_ranges};
+use super::split::{self, TokenRange, descriptors};
 use super::table::CassandraTable;
 use super::write::is_counter;
 
@@ -71,7 +69,8 @@ impl CassandraTable {
         split::cut(self.ring(), by_size.max(least))
     }
 
-    fn ring(&self) -> Vec<TokenRange> {
+    /// The whole ring in ranges that each lie within one set of replicas.
+    pub(super) fn ring(&self) -> Vec<TokenRange> {
         let local_dc = self.cluster.options().local_dc.as_deref();
         split::ring(&self.cluster.state(), &self.keyspace, &self.name, local_dc)
     }
@@ -94,10 +93,7 @@ impl CassandraTable {
         let Some(scan) = scan.downcast_ref::<CassandraScanExec>() else {
             return internal_err!("a scan of all rows is a {}", scan.name());
         };
-        let batches = partitions.iter().map(|p| Ok(vec![encode_ranges(p)?])).collect::<Result<Vec<_>>>()?;
-        let source = MemorySourceConfig::try_new(&batches, descriptor_schema(), None)?;
-        let source = DataSourceExec::from_data_source(source);
-        Ok(Arc::new(CassandraScanExec::new(scan.spec().clone(), scan.schema(), source)))
+        Ok(Arc::new(CassandraScanExec::new(scan.spec().clone(), scan.schema(), descriptors(partitions)?)))
     }
 
     /// An insert whose input has these columns of the table, in this order, and whose cells have this timestamp.
@@ -124,10 +120,7 @@ impl CassandraTable {
         let (id,) = found.into_rows_result().ok()?.maybe_first_row::<(Uuid,)>().ok()??;
         let mut words = vec![id.to_string()];
         for node in self.cluster.state().get_nodes_info() {
-            let mut statement = Statement::new("SELECT truncated_at FROM system.local");
-            let only = NodeIdentifier::Node(node.clone());
-            statement.set_load_balancing_policy(Some(SingleTargetLoadBalancingPolicy::new(only, None)));
-            statement.set_is_idempotent(true);
+            let statement = statement_for(node, "SELECT truncated_at FROM system.local");
             let rows = session.query_unpaged(statement, ()).await.ok()?.into_rows_result().ok()?;
             let (truncated,) = rows.first_row::<(Option<BTreeMap<Uuid, Vec<u8>>>,)>().ok()?;
             let at = truncated.unwrap_or_default().remove(&id).unwrap_or_default();

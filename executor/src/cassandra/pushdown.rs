@@ -213,17 +213,13 @@ impl Planner<'_> {
         let is_single = self.table.partition_key.len() == 1;
         for column in &self.table.partition_key {
             let Some((mut values, equalities)) = self.equal_to(column) else { continue };
-            // Cassandra has no such keys, and refuses to look for them.
-            values.retain(|value| value.len() <= MAX_KEY_VALUE_BYTES && !(is_single && value.is_empty()));
+            values.retain(|value| is_possible(value, is_single));
             used.extend(equalities);
             if keys.len().saturating_mul(values.len()) > MAX_KEYS {
                 return false;
             }
             partial_key.insert(column.clone(), values.clone());
-            keys = keys
-                .iter()
-                .flat_map(|key| values.iter().map(move |value| key.iter().cloned().chain([value.clone()]).collect()))
-                .collect();
+            keys = with_each(&keys, &values);
         }
         if partial_key.len() < self.table.partition_key.len() {
             self.pushdown.partial_key = partial_key;
@@ -343,6 +339,18 @@ impl Planner<'_> {
             }
         }
     }
+}
+
+/// Whether a key can have this value: of others Cassandra does not find nothing, but refuses to look for them.
+/// `is_whole_partition_key` is for that of a partition key of one column.
+pub(super) fn is_possible(value: &[u8], is_whole_partition_key: bool) -> bool {
+    value.len() <= MAX_KEY_VALUE_BYTES && !(is_whole_partition_key && value.is_empty())
+}
+
+/// Each key with each of the values after it.
+pub(super) fn with_each(keys: &[Vec<Vec<u8>>], values: &[Vec<u8>]) -> Vec<Vec<Vec<u8>>> {
+    let with = |key: &Vec<Vec<u8>>, value: &Vec<u8>| key.iter().cloned().chain([value.clone()]).collect();
+    keys.iter().flat_map(|key| values.iter().map(move |value| with(key, value))).collect()
 }
 
 /// Values as CQL's protocol has a list of them.

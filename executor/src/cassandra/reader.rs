@@ -21,6 +21,7 @@ use super::cluster::CassandraCluster;
 use super::decode::ColumnDecoder;
 use super::encode::EncodedRow;
 use super::error::CassandraError;
+use super::page::{Patience, page};
 use super::replicas::ReplicasFirst;
 use super::spec::ScanSpec;
 use super::split::{TokenRange, decode_ranges, token_of};
@@ -28,12 +29,8 @@ use super::throttle::Debt;
 
 /// Point reads that one task has under way.
 const KEYS_IN_FLIGHT: usize = 64;
-/// Tries of one page, each after twice the wait of the one before.
-const PAGE_ATTEMPTS: u32 = 6;
-/// The wait before the second try of a page.
-const FIRST_BACKOFF: Duration = Duration::from_millis(100);
-/// A page is halved after each failure, down to so many rows.
-const LEAST_PAGE_ROWS: i32 = 100;
+/// How long a page of a scan is asked for again.
+const PATIENCE: Patience = Patience { attempts: 6, first_backoff: Duration::from_millis(100), least_page_rows: 100 };
 /// Rows after which a batch is given away; the rows of many keys come one by one.
 const BATCH_ROWS: usize = 4_096;
 /// Bytes of cells after which a batch is given away, however few rows it has.
@@ -98,11 +95,7 @@ impl Reader {
     }
 
     /// What to ask for, and how much of it at a time.
-    fn requests(
-        &self,
-        statement: &PreparedStatement,
-        ranges: Vec<TokenRange>,
-    ) -> (Vec<Request>, usize) {
+    fn requests(&self, statement: &PreparedStatement, ranges: Vec<TokenRange>) -> (Vec<Request>, usize) {
         let spec = &self.spec;
         let of = |values: EncodedRow| Request { statement: statement.clone(), values, replicas: Vec::new() };
         if spec.nearest.is_some() {
@@ -112,7 +105,8 @@ impl Reader {
             let mut requests = Vec::with_capacity(keys.rows.len());
             for key in &keys.rows {
                 let partition_key = key.get(..spec.partition_key.len()).unwrap_or(key);
-                if ranges.iter().any(|range| range.contains(token_of(partition_key))) {
+                let token = token_of(partition_key);
+                if ranges.iter().any(|range| range.contains(token)) {
                     requests.push(of(EncodedRow::of_raw(key)));
                 }
             }
@@ -138,60 +132,32 @@ impl Reader {
         mut request: Request,
     ) -> impl Stream<Item = Result<QueryRowsResult, CassandraError>> + 'a {
         self.spec.bound_values().for_each(|value| request.values.push_raw(value));
-        if request.replicas.is_empty() {
-            request.replicas = cluster.throttled_replicas(&request.statement, &request.values);
+        if request.replicas.is_empty() && cluster.throttle().limits_reads() {
+            request.replicas = cluster.replicas(&request.statement, &request.values);
         }
         let first = (Some((request, PagingState::start())), None);
-        futures::stream::try_unfold(first, move |(next, debt): (Option<(Request, PagingState)>, Option<Debt>)| {
-            async move {
+        futures::stream::try_unfold(
+            first,
+            move |(next, debt): (Option<(Request, PagingState)>, Option<Debt>)| async move {
                 if let Some(debt) = debt {
                     cluster.throttle().pay(debt).await;
                 }
                 let Some((mut request, state)) = next else { return Ok(None) };
                 let turn = cluster.throttle().begin(&request.replicas).await;
-                let (rows, next) = self.page(cluster, &mut request, &state).await?;
+                let Request { statement, values, .. } = &mut request;
+                let (rows, next) =
+                    page(cluster, statement, values, &state, &self.spec.what(), PATIENCE, &self.metrics.retries)
+                        .await?;
+                self.metrics.pages.add(1);
+                self.metrics.bytes_read.add(rows.rows_bytes_size());
                 let debt = turn.end(rows.rows_num());
                 let next = match next {
                     PagingStateResponse::HasMorePages { state } => Some((request, state)),
                     PagingStateResponse::NoMorePages => None,
                 };
                 Ok(Some((rows, (next, Some(debt)))))
-            }
-        })
-    }
-
-    /// One page; after a failure that may pass, smaller ones, later, which the driver also asks other replicas for.
-    async fn page(
-        &self,
-        cluster: &CassandraCluster,
-        request: &mut Request,
-        state: &PagingState,
-    ) -> Result<(QueryRowsResult, PagingStateResponse), CassandraError> {
-        let what = self.spec.what();
-        let statement = &mut request.statement;
-        let mut backoff = FIRST_BACKOFF;
-        let mut attempt = 1;
-        loop {
-            let error = match cluster.session().execute_single_page(statement, &request.values, state.clone()).await {
-                Ok((result, next)) => {
-                    let rows = result.into_rows_result().map_err(|error| self.broken(error.to_string()))?;
-                    self.metrics.pages.add(1);
-                    self.metrics.bytes_read.add(rows.rows_bytes_size());
-                    return Ok((rows, next));
-                }
-                Err(error) => CassandraError::from_execution(&what, &error),
-            };
-            if attempt >= PAGE_ATTEMPTS || !error.is_transient() {
-                return Err(error);
-            }
-            tracing::debug!(%error, attempt, "a page is asked for again");
-            self.metrics.retries.add(1);
-            statement
-                .set_page_size((statement.get_page_size() / 2).max(LEAST_PAGE_ROWS.min(statement.get_page_size())));
-            tokio::time::sleep(backoff).await;
-            backoff *= 2;
-            attempt += 1;
-        }
+            },
+        )
     }
 
     /// Gathers the rows of pages into batches and gives them away, up to the scan's limit.

@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use datafusion::arrow::array::Array;
 use datafusion::arrow::datatypes::DataType;
+use datafusion::physical_plan::metrics::Count;
 use datafusion::scalar::ScalarValue;
 use futures::{StreamExt, TryStreamExt};
 use scylla::cluster::metadata::ColumnType;
@@ -25,6 +26,7 @@ use super::cluster::{CassandraCluster, TableSize, quoted};
 use super::decode::ColumnDecoder;
 use super::encode::EncodedRow;
 use super::error::CassandraError;
+use super::page::{Patience, page};
 use super::statistics::{ColumnSample, Frequencies, TableStatistics, estimated_distinct};
 use super::types::table_schema;
 
@@ -38,10 +40,8 @@ const SLICES: u64 = 32;
 const SLICES_IN_FLIGHT: usize = 4;
 /// With fewer whole partitions in the sample, their place on the ring says too little of how many there are.
 const LEAST_PARTITIONS: u64 = 100;
-/// Tries of one page, each of half the size, after twice the wait of the one before.
-const PAGE_ATTEMPTS: u32 = 4;
-/// The wait before the second try of a page.
-const FIRST_BACKOFF: Duration = Duration::from_millis(200);
+/// How long a page of a sample is asked for again.
+const PATIENCE: Patience = Patience { attempts: 4, first_backoff: Duration::from_millis(200), least_page_rows: 1 };
 /// Characters of a text that are kept of the smallest and the largest.
 const TEXT_CHARACTERS: usize = 64;
 /// Width of the ring.
@@ -217,7 +217,8 @@ impl Reader<'_> {
         let mut state = PagingState::start();
         loop {
             let turn = self.cluster.throttle().begin(self.nodes).await;
-            let (rows, next) = self.page(&mut statement, &values, &state).await?;
+            let (rows, next) =
+                page(self.cluster, &mut statement, &values, &state, self.what, PATIENCE, &Count::new()).await?;
             let debt = turn.end(rows.rows_num());
             self.take(&rows, &mut slice, &mut last_token, width)?;
             self.cluster.throttle().pay(debt).await;
@@ -232,31 +233,6 @@ impl Reader<'_> {
                 }
             }
         }
-    }
-
-    async fn page(
-        &self,
-        statement: &mut PreparedStatement,
-        values: &EncodedRow,
-        state: &PagingState,
-    ) -> Result<(QueryRowsResult, PagingStateResponse), CassandraError> {
-        let mut backoff = FIRST_BACKOFF;
-        for attempt in 1.. {
-            let error = match self.cluster.session().execute_single_page(statement, values, state.clone()).await {
-                Ok((result, next)) => {
-                    let rows = result.into_rows_result().map_err(|error| self.broken(error.to_string()))?;
-                    return Ok((rows, next));
-                }
-                Err(error) => CassandraError::from_execution(self.what, &error),
-            };
-            if attempt >= PAGE_ATTEMPTS || !error.is_transient() {
-                return Err(error);
-            }
-            statement.set_page_size((statement.get_page_size() / 2).max(1));
-            tokio::time::sleep(backoff).await;
-            backoff *= 2;
-        }
-        Err(self.broken("no page was asked for".to_owned()))
     }
 
     fn broken(&self, reason: String) -> CassandraError {

@@ -4,18 +4,16 @@ use std::sync::Arc;
 
 use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::common::Statistics;
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{Statistics, internal_err};
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::expressions::Column;
-use datafusion::physical_expr::{
-    ConstExpr, EquivalenceProperties, LexOrdering, Partitioning, PhysicalExpr, PhysicalSortExpr,
-};
-use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_expr::{ConstExpr, EquivalenceProperties, LexOrdering, PhysicalExpr, PhysicalSortExpr};
+use datafusion::physical_plan::execution_plan::EmissionType;
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
 use datafusion::physical_plan::sort_pushdown::SortOrderPushdownResult;
 use datafusion::physical_plan::statistics::StatisticsArgs;
@@ -23,9 +21,10 @@ use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 
 use super::columns::ScanColumn;
+use super::node::{decode_node, encode_node, only_input, properties_over};
 use super::reader::{ReadMetrics, Reader};
 use super::spec::ScanSpec;
-use super::split::{TokenRange, decode_ranges, descriptor_schema, encode_ranges};
+use super::split::{TokenRange, decode_ranges, descriptors};
 
 /// Batches between the reader and the operator above; more would only hold memory.
 const BATCHES_IN_FLIGHT: usize = 2;
@@ -50,13 +49,7 @@ pub struct CassandraScanExec {
 impl CassandraScanExec {
     /// A scan whose rows have this schema, over an input of range descriptors.
     pub fn new(spec: ScanSpec, schema: SchemaRef, input: Arc<dyn ExecutionPlan>) -> Self {
-        let partition_count = input.properties().output_partitioning().partition_count();
-        let properties = Arc::new(PlanProperties::new(
-            equivalences(&spec, &schema),
-            Partitioning::UnknownPartitioning(partition_count),
-            EmissionType::Incremental,
-            Boundedness::Bounded,
-        ));
+        let properties = properties_over(&input, equivalences(&spec, &schema), EmissionType::Incremental);
         Self { spec: Arc::new(spec), schema, input, properties, metrics: ExecutionPlanMetricsSet::new() }
     }
 
@@ -78,23 +71,18 @@ impl CassandraScanExec {
 
     /// The same scan as one partition without ranges, for what is read otherwise than by ranges.
     pub fn with_spec_in_one_partition(&self, spec: ScanSpec) -> Result<Self> {
-        let none = MemorySourceConfig::try_new(&[vec![encode_ranges(&[])?]], descriptor_schema(), None)?;
-        Ok(Self::new(spec, self.schema.clone(), DataSourceExec::from_data_source(none)))
+        Ok(Self::new(spec, self.schema.clone(), descriptors(&[Vec::new()])?))
     }
 
     /// The operator without its input, for plans that cross processes.
     pub fn encode(&self) -> Result<Vec<u8>> {
-        super::table::encode_node(self.spec.as_ref(), &self.schema)
+        encode_node(self.spec.as_ref(), &self.schema)
     }
 
     /// The operator from its bytes and its input.
     pub fn decode(bytes: &[u8], inputs: Vec<Arc<dyn ExecutionPlan>>) -> Result<Self> {
-        let (spec, schema) = super::table::decode_node(bytes)?;
-        let mut inputs = inputs.into_iter();
-        match (inputs.next(), inputs.next()) {
-            (Some(input), None) => Ok(Self::new(spec, schema, input)),
-            _ => internal_err!("a Cassandra scan takes one input"),
-        }
+        let (spec, schema) = decode_node(bytes)?;
+        Ok(Self::new(spec, schema, only_input("a Cassandra scan", inputs)?))
     }
 
     /// The token ranges that a partition reads, in their order; none if it reads by key.
@@ -209,10 +197,8 @@ impl ExecutionPlan for CassandraScanExec {
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        match children.as_slice() {
-            [input] => Ok(Arc::new(Self::new(self.spec.as_ref().clone(), self.schema.clone(), input.clone()))),
-            _ => internal_err!("a Cassandra scan takes one input"),
-        }
+        let input = only_input("a Cassandra scan", children)?;
+        Ok(Arc::new(Self::new(self.spec.as_ref().clone(), self.schema.clone(), input)))
     }
 
     fn with_fetch(&self, limit: Option<usize>) -> Option<Arc<dyn ExecutionPlan>> {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::{DataFusionError, Result};
 use scylla::cluster::ClusterState;
 use scylla::routing::Token;
@@ -180,6 +182,13 @@ pub fn descriptor_schema() -> SchemaRef {
         Field::new("end_token", DataType::Int64, false),
         Field::new("replicas", DataType::Utf8, false),
     ]))
+}
+
+/// A source whose partitions describe the ranges of these partitions.
+pub fn descriptors(partitions: &[Vec<TokenRange>]) -> Result<Arc<DataSourceExec>> {
+    let batches = partitions.iter().map(|ranges| Ok(vec![encode_ranges(ranges)?])).collect::<Result<Vec<_>>>()?;
+    let source = MemorySourceConfig::try_new(&batches, descriptor_schema(), None)?;
+    Ok(DataSourceExec::from_data_source(source))
 }
 
 /// A partition's ranges as rows.

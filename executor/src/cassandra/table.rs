@@ -4,13 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{FieldRef, Schema, SchemaRef};
-use datafusion::arrow::ipc::reader::StreamReader;
-use datafusion::arrow::ipc::writer::StreamWriter;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{Constraints, DFSchema};
-use datafusion::datasource::memory::MemorySourceConfig;
-use datafusion::datasource::source::DataSourceExec;
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
@@ -19,8 +15,6 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use scylla::cluster::metadata::{ColumnKind, ColumnType, NativeType, Table};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
 use super::cluster::{CassandraCluster, quoted};
 use super::columns::ScanColumn;
@@ -31,7 +25,7 @@ use super::pushdown::{self, Pushdown, has_same_order};
 use super::scan::CassandraScanExec;
 use super::session::CassandraSettings;
 use super::spec::{ClusteringColumn, Estimate, Keys, ScanSpec, VectorColumn};
-use super::split::{self, TokenRange, descriptor_schema, encode_ranges};
+use super::split::{self, TokenRange, descriptors};
 use super::types::{is_multi_cell, table_schema};
 use super::write::mutate;
 use super::write::using::{Using, WriteOptions};
@@ -177,9 +171,7 @@ impl CassandraTable {
         if spec.keys.as_ref().is_some_and(|keys| keys.rows.len() <= KEYS_OF_ONE_PARTITION) {
             return vec![vec![TokenRange::whole()]];
         }
-        let ring =
-            split::ring(&self.cluster.state(), &self.keyspace, &self.name, self.cluster.options().local_dc.as_deref());
-        let ring = ring.iter().filter_map(|range| range.within(spec.tokens)).collect();
+        let ring = self.ring().iter().filter_map(|range| range.within(spec.tokens)).collect();
         let split_bytes = self.cluster.options().split_size_mb << 20;
         split::partitions(ring, spec.estimate.bytes, split_bytes, target_partitions)
     }
@@ -281,9 +273,7 @@ impl CassandraTable {
             statistics: self.cluster.statistics(&self.keyspace, &self.name).map(|all| all.of_columns(&names)),
         };
         let partitions = self.partitions(&spec, state.config().target_partitions()).await;
-        let batches = partitions.iter().map(|p| Ok(vec![encode_ranges(p)?])).collect::<Result<Vec<_>>>()?;
-        let source = MemorySourceConfig::try_new(&batches, descriptor_schema(), None)?;
-        Ok(CassandraScanExec::new(spec, schema, DataSourceExec::from_data_source(source)))
+        Ok(CassandraScanExec::new(spec, schema, descriptors(&partitions)?))
     }
 }
 
@@ -373,27 +363,4 @@ impl TableProvider for CassandraTable {
     async fn delete_from(&self, state: &dyn Session, filters: Vec<Expr>) -> Result<Arc<dyn ExecutionPlan>> {
         Ok(Arc::new(mutate::delete(self, state, &filters)?))
     }
-}
-
-/// A node's own part in bytes: a specification and a schema.
-#[derive(Serialize, Deserialize)]
-struct EncodedNode<S> {
-    spec: S,
-    /// An Arrow IPC stream without batches.
-    schema: Vec<u8>,
-}
-
-/// A node's specification and schema as bytes.
-pub(crate) fn encode_node<S: Serialize>(spec: &S, schema: &SchemaRef) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    StreamWriter::try_new(&mut bytes, schema)?.finish()?;
-    serde_json::to_vec(&EncodedNode { spec, schema: bytes }).map_err(|error| DataFusionError::External(Box::new(error)))
-}
-
-/// What [`encode_node`] made.
-pub(crate) fn decode_node<S: DeserializeOwned>(bytes: &[u8]) -> Result<(S, SchemaRef)> {
-    let node: EncodedNode<S> =
-        serde_json::from_slice(bytes).map_err(|error| DataFusionError::External(Box::new(error)))?;
-    let reader = StreamReader::try_new(node.schema.as_slice(), None)?;
-    Ok((node.spec, reader.schema()))
 }

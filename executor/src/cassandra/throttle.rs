@@ -1,6 +1,6 @@
-//! How fast this process reads from one node, so that scans leave the operational load alone.
+//! How fast this process reads from one node and writes to it, so that the operational load is left alone.
 //!
-//! Limits are kept node by node and shared by everything that reads through one [`super::CassandraCluster`].
+//! Limits are kept node by node and shared by everything that goes through one [`super::CassandraCluster`].
 //! A request waits for its [`Turn`] before it is sent. Rows are paid for after they came, because nobody knows
 //! before how many there will be: whoever read them asks for more only when this [`Debt`] is paid.
 
@@ -17,7 +17,30 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::options::CassandraOptions;
 
-type Limiter = RateLimiter<IpAddr, DefaultKeyedStateStore<IpAddr>, DefaultClock>;
+/// So many of something a second, for each node.
+struct NodeRate {
+    limiter: RateLimiter<IpAddr, DefaultKeyedStateStore<IpAddr>, DefaultClock>,
+    /// What may come at once after a pause.
+    burst: NonZeroU32,
+}
+
+impl NodeRate {
+    fn new(per_second: NonZeroU32, burst: NonZeroU32) -> Self {
+        Self { limiter: RateLimiter::keyed(Quota::per_second(per_second).allow_burst(burst)), burst }
+    }
+
+    /// Waits until so many are within the rate; more than a burst are waited for part by part.
+    async fn wait(&self, node: &IpAddr, count: usize) {
+        let mut left = u32::try_from(count).unwrap_or(u32::MAX);
+        while let Some(part) = NonZeroU32::new(left.min(self.burst.get())) {
+            // A part is never more than the burst, which is all that could be refused.
+            if self.limiter.until_key_n_ready(node, part).await.is_err() {
+                return;
+            }
+            left -= part.get();
+        }
+    }
+}
 
 /// A limit's allowance for a burst is what it gives in a second, divided by this.
 const BURSTS_PER_SECOND: u32 = 20;
@@ -28,8 +51,9 @@ const LEAST_PAGE_ROWS: u32 = 100;
 
 /// The limits of one cluster's nodes.
 pub struct Throttle {
-    reads: Option<Limiter>,
-    rows: Option<(u32, Limiter)>,
+    reads: Option<NodeRate>,
+    rows: Option<(u32, NodeRate)>,
+    written_rows: Option<NodeRate>,
     in_flight: Option<(usize, Mutex<HashMap<IpAddr, Arc<Semaphore>>>)>,
     turn: AtomicUsize,
 }
@@ -47,13 +71,13 @@ pub struct Turn {
 #[must_use = "what is not paid for is not limited"]
 pub struct Debt {
     node: Option<IpAddr>,
-    rows: u32,
+    rows: usize,
 }
 
 impl Turn {
     /// The request has given `row_count` rows. The next one may begin, whoever waits for these rows.
     pub fn end(self, row_count: usize) -> Debt {
-        Debt { node: self.node, rows: u32::try_from(row_count).unwrap_or(u32::MAX) }
+        Debt { node: self.node, rows: row_count }
     }
 }
 
@@ -61,15 +85,16 @@ impl Throttle {
     /// The limits that a catalog's options ask for.
     pub fn new(options: &CassandraOptions) -> Self {
         Self {
-            reads: options.reads_per_second.and_then(limiter),
-            rows: options.rows_per_second.and_then(|limit| Some((limit, limiter(limit)?))),
+            reads: options.reads_per_second.and_then(read_rate),
+            rows: options.rows_per_second.and_then(|limit| Some((limit, read_rate(limit)?))),
+            written_rows: NonZeroU32::new(options.write_rows_per_second).map(|limit| NodeRate::new(limit, limit)),
             in_flight: options.requests_in_flight.map(|most| (most as usize, Mutex::default())),
             turn: AtomicUsize::new(0),
         }
     }
 
-    /// Whether there is any limit; without, nobody needs to know which node is asked.
-    pub fn is_on(&self) -> bool {
+    /// Whether there is any limit of reads; without, nobody needs to know which node is asked.
+    pub fn limits_reads(&self) -> bool {
         self.reads.is_some() || self.rows.is_some() || self.in_flight.is_some()
     }
 
@@ -82,7 +107,7 @@ impl Throttle {
     /// Waits until a request may go to one of the nodes that would answer it, each in turn.
     pub async fn begin(&self, replicas: &[IpAddr]) -> Turn {
         let chosen = self.turn.fetch_add(1, Ordering::Relaxed) % replicas.len().max(1);
-        let Some(node) = replicas.get(chosen).copied().filter(|_| self.is_on()) else {
+        let Some(node) = replicas.get(chosen).copied().filter(|_| self.limits_reads()) else {
             return Turn { node: None, _permit: None };
         };
         let permit = match self.semaphore(node) {
@@ -91,22 +116,28 @@ impl Throttle {
             None => None,
         };
         if let Some(reads) = &self.reads {
-            reads.until_key_ready(&node).await;
+            reads.wait(&node, 1).await;
         }
         Turn { node: Some(node), _permit: permit }
     }
 
     /// Waits until what was read is paid for.
     pub async fn pay(&self, debt: Debt) {
-        let (Some(node), Some((limit, rows))) = (debt.node, &self.rows) else { return };
-        let burst = burst(*limit).get();
-        let mut owed = debt.rows;
-        while let Some(part) = NonZeroU32::new(owed.min(burst)) {
-            // A part is never more than the burst, which is all that could be refused.
-            if rows.until_key_n_ready(&node, part).await.is_err() {
-                return;
-            }
-            owed -= part.get();
+        if let (Some(node), Some((_, rows))) = (debt.node, &self.rows) {
+            rows.wait(&node, debt.rows).await;
+        }
+    }
+
+    /// Whether there is a limit of writes.
+    pub fn limits_writes(&self) -> bool {
+        self.written_rows.is_some()
+    }
+
+    /// Waits until each of the nodes may be sent so many rows more.
+    pub async fn wait_to_write(&self, nodes: &[IpAddr], row_count: usize) {
+        let Some(rate) = &self.written_rows else { return };
+        for node in nodes {
+            rate.wait(node, row_count).await;
         }
     }
 
@@ -117,12 +148,9 @@ impl Throttle {
     }
 }
 
-fn burst(limit: u32) -> NonZeroU32 {
-    NonZeroU32::new(limit / BURSTS_PER_SECOND).unwrap_or(NonZeroU32::MIN)
-}
-
-fn limiter(limit: u32) -> Option<Limiter> {
-    Some(RateLimiter::keyed(Quota::per_second(NonZeroU32::new(limit)?).allow_burst(burst(limit))))
+fn read_rate(limit: u32) -> Option<NodeRate> {
+    let burst = NonZeroU32::new(limit / BURSTS_PER_SECOND).unwrap_or(NonZeroU32::MIN);
+    Some(NodeRate::new(NonZeroU32::new(limit)?, burst))
 }
 
 #[cfg(test)]
@@ -143,7 +171,7 @@ mod tests {
     #[tokio::test]
     async fn without_limits_nothing_waits() {
         let throttle = throttle(|_| {});
-        assert!(!throttle.is_on());
+        assert!(!throttle.limits_reads());
         let turn = throttle.begin(&NODES).await;
         throttle.pay(turn.end(usize::MAX)).await;
         assert_eq!(throttle.page_rows(5_000), 5_000);
@@ -182,5 +210,23 @@ mod tests {
         let _other = throttle.begin(&NODES[1..]).await;
         throttle.pay(first.end(0)).await;
         let _second = throttle.begin(&NODES[..1]).await;
+    }
+
+    #[tokio::test]
+    async fn rows_wait_for_their_node_and_no_other() {
+        let throttle = throttle(|options| options.write_rows_per_second = 100);
+        let started = Instant::now();
+        throttle.wait_to_write(&NODES[..1], 100).await;
+        throttle.wait_to_write(&NODES[1..], 100).await;
+        assert!(started.elapsed() < Duration::from_millis(200), "a second's rows go at once");
+        throttle.wait_to_write(&NODES[..1], 50).await;
+        assert!(started.elapsed() > Duration::from_millis(400), "{:?}", started.elapsed());
+    }
+
+    #[tokio::test]
+    async fn more_rows_than_a_second_has_are_waited_for() {
+        let started = Instant::now();
+        throttle(|options| options.write_rows_per_second = 100).wait_to_write(&NODES[..1], 150).await;
+        assert!((400..2_000).contains(&started.elapsed().as_millis()), "{:?}", started.elapsed());
     }
 }

@@ -7,20 +7,21 @@ use datafusion::arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOption
 use datafusion::arrow::compute::filter_record_batch;
 use datafusion::arrow::compute::kernels::boolean::{is_not_null, is_null};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::internal_err;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr};
-use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::EmissionType;
 use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::TryStreamExt;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
+
+use crate::cassandra::node::{decode_node, encode_node, only_input, properties_over};
 
 use super::error::TransferError;
 use super::manifest::{Unit, file_in};
@@ -85,29 +86,19 @@ fn units_of(batch: &RecordBatch) -> Result<Vec<Unit>> {
 impl TransferReadExec {
     /// Reads columns of `schema`, by name, of the units that `input` describes.
     pub fn new(spec: ReadSpec, schema: SchemaRef, input: Arc<dyn ExecutionPlan>) -> Self {
-        let partition_count = input.properties().output_partitioning().partition_count();
-        let properties = Arc::new(PlanProperties::new(
-            EquivalenceProperties::new(schema.clone()),
-            Partitioning::UnknownPartitioning(partition_count),
-            EmissionType::Incremental,
-            Boundedness::Bounded,
-        ));
+        let properties = properties_over(&input, EquivalenceProperties::new(schema.clone()), EmissionType::Incremental);
         Self { spec: Arc::new(spec), schema, input, properties }
     }
 
     /// The operator without its input, for plans that cross processes.
     pub fn encode(&self) -> Result<Vec<u8>> {
-        crate::cassandra::table::encode_node(self.spec.as_ref(), &self.schema)
+        encode_node(self.spec.as_ref(), &self.schema)
     }
 
     /// The operator from its bytes and its input.
     pub fn decode(bytes: &[u8], inputs: Vec<Arc<dyn ExecutionPlan>>) -> Result<Self> {
-        let (spec, schema) = crate::cassandra::table::decode_node(bytes)?;
-        let mut inputs = inputs.into_iter();
-        match (inputs.next(), inputs.next()) {
-            (Some(input), None) => Ok(Self::new(spec, schema, input)),
-            _ => internal_err!("reading files takes one input"),
-        }
+        let (spec, schema) = decode_node(bytes)?;
+        Ok(Self::new(spec, schema, only_input("reading files", inputs)?))
     }
 }
 
@@ -143,10 +134,8 @@ impl ExecutionPlan for TransferReadExec {
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        match children.as_slice() {
-            [input] => Ok(Arc::new(Self::new(self.spec.as_ref().clone(), self.schema.clone(), input.clone()))),
-            _ => internal_err!("reading files takes one input"),
-        }
+        let input = only_input("reading files", children)?;
+        Ok(Arc::new(Self::new(self.spec.as_ref().clone(), self.schema.clone(), input)))
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {

@@ -10,8 +10,8 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr};
-use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::EmissionType;
 use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
@@ -24,6 +24,7 @@ use super::manifest::{Compression, Range, Seal};
 use super::part::Part;
 use super::whole;
 use crate::cassandra::CassandraScanExec;
+use crate::cassandra::node::{decode_spec, encode_spec, only_input, properties_over};
 
 /// Where and how files are written, in the form in which plans carry it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -132,29 +133,19 @@ pub struct TransferWriteExec {
 impl TransferWriteExec {
     /// Writes the rows of `input`; with [`Files::Ranges`] that is a scan with one range for each partition.
     pub fn new(spec: WriteSpec, input: Arc<dyn ExecutionPlan>) -> Self {
-        let partition_count = input.properties().output_partitioning().partition_count();
-        let properties = Arc::new(PlanProperties::new(
-            EquivalenceProperties::new(written_schema()),
-            Partitioning::UnknownPartitioning(partition_count),
-            EmissionType::Final,
-            Boundedness::Bounded,
-        ));
+        let properties = properties_over(&input, EquivalenceProperties::new(written_schema()), EmissionType::Final);
         Self { spec: Arc::new(spec), input, properties, metrics: ExecutionPlanMetricsSet::new() }
     }
 
     /// The operator without its input, for plans that cross processes.
     pub fn encode(&self) -> Result<Vec<u8>> {
-        serde_json::to_vec(self.spec.as_ref()).map_err(|error| DataFusionError::External(Box::new(error)))
+        encode_spec(self.spec.as_ref())
     }
 
     /// The operator from its bytes and its input.
     pub fn decode(bytes: &[u8], inputs: Vec<Arc<dyn ExecutionPlan>>) -> Result<Self> {
-        let spec = serde_json::from_slice(bytes).map_err(|error| DataFusionError::External(Box::new(error)))?;
-        let mut inputs = inputs.into_iter();
-        match (inputs.next(), inputs.next()) {
-            (Some(input), None) => Ok(Self::new(spec, input)),
-            _ => internal_err!("writing files takes one input"),
-        }
+        let spec = decode_spec(bytes)?;
+        Ok(Self::new(spec, only_input("writing files", inputs)?))
     }
 
     /// The range that a partition of the scan below reads.
@@ -207,10 +198,8 @@ impl ExecutionPlan for TransferWriteExec {
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        match children.as_slice() {
-            [input] => Ok(Arc::new(Self::new(self.spec.as_ref().clone(), input.clone()))),
-            _ => internal_err!("writing files takes one input"),
-        }
+        let input = only_input("writing files", children)?;
+        Ok(Arc::new(Self::new(self.spec.as_ref().clone(), input)))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {

@@ -75,18 +75,7 @@ pub(super) async fn execute_cql(session: &Session, kind: &StatementKind) -> Resu
             drop_schema(session, &catalog, &schema, *if_exists, *cascade).await
         }
         StatementKind::CreateIndex(index) => {
-            let name = match index.table.as_slice() {
-                [table] => {
-                    FullName { catalog: session.database(), schema: session.current_schema(), table: table.clone() }
-                }
-                [schema, table] => {
-                    FullName { catalog: session.database(), schema: schema.clone(), table: table.clone() }
-                }
-                [catalog, schema, table] => {
-                    FullName { catalog: catalog.clone(), schema: schema.clone(), table: table.clone() }
-                }
-                other => return Err(not_a_name(&other.join("."), "table")),
-            };
+            let name = FullName::of_parts(session, &index.table)?;
             let cluster = cassandra(session, &name.catalog).await?;
             let cql = cql::create_index_cql(&cql::Index {
                 keyspace: &name.schema,
@@ -104,11 +93,16 @@ pub(super) async fn execute_cql(session: &Session, kind: &StatementKind) -> Resu
     }
 }
 
-fn keyspace_name(session: &Session, parts: &[String]) -> Result<(String, String), EngineError> {
+/// The catalog and the keyspace of `catalog.keyspace`, or of `keyspace` in the session's catalog.
+pub(super) fn keyspace_name(session: &Session, parts: &[String]) -> Result<(String, String), EngineError> {
+    schema_of_parts(session, parts).ok_or_else(|| not_a_name(&parts.join("."), "keyspace"))
+}
+
+fn schema_of_parts(session: &Session, parts: &[String]) -> Option<(String, String)> {
     match parts {
-        [schema] => Ok((session.database(), schema.clone())),
-        [catalog, schema] => Ok((catalog.clone(), schema.clone())),
-        _ => Err(not_a_name(&parts.join("."), "keyspace")),
+        [schema] => Some((session.database(), schema.clone())),
+        [catalog, schema] => Some((catalog.clone(), schema.clone())),
+        _ => None,
     }
 }
 
@@ -125,6 +119,19 @@ pub(super) struct FullName {
 }
 
 impl FullName {
+    /// A name by its parts, as the session looks names up.
+    pub(super) fn of_parts(session: &Session, parts: &[String]) -> Result<Self, EngineError> {
+        let (catalog, schema) = (session.database(), session.current_schema());
+        match parts {
+            [table] => Ok(Self { catalog, schema, table: table.clone() }),
+            [schema, table] => Ok(Self { catalog, schema: schema.clone(), table: table.clone() }),
+            [catalog, schema, table] => {
+                Ok(Self { catalog: catalog.clone(), schema: schema.clone(), table: table.clone() })
+            }
+            _ => Err(not_a_name(&parts.join("."), "table")),
+        }
+    }
+
     /// For messages.
     pub(super) fn text(&self) -> String {
         format!("{}.{}.{}", self.catalog, self.schema, self.table)
@@ -411,11 +418,7 @@ fn schema_name(session: &Session, name: &ObjectName) -> Result<(String, String),
         .filter_map(|part| part.as_ident())
         .map(|ident| if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() })
         .collect();
-    match parts.as_slice() {
-        [schema] => Ok((session.database(), schema.clone())),
-        [catalog, schema] => Ok((catalog.clone(), schema.clone())),
-        _ => Err(EngineError::new(SqlState::SYNTAX_ERROR, format!("\"{name}\" is not the name of a schema"))),
-    }
+    schema_of_parts(session, &parts).ok_or_else(|| not_a_name(&name.to_string(), "schema"))
 }
 
 async fn drop_object(

@@ -185,9 +185,8 @@ impl Engine {
             .build_arc()?;
         let server_state = base_state(server_session_config(), &catalogs, &runtime);
         let cluster_state = base_state(shared_settings(cluster_session_config()), &catalogs, &runtime);
-        let with_rules = |state, rules| {
-            SessionStateBuilder::new_from_existing(state).with_physical_optimizer_rules(rules).build()
-        };
+        let with_rules =
+            |state, rules| SessionStateBuilder::new_from_existing(state).with_physical_optimizer_rules(rules).build();
         let server_state = with_rules(server_state, rules_for_one_process());
         let cluster_state = with_rules(cluster_state, rules_for_stages());
         catalogs.set_planning_state(server_state.clone());

@@ -5,7 +5,7 @@
 //! sends them. It groups the rows at hand by partition, because a batch of rows of one partition costs the nodes
 //! little more than a row, and one of several partitions costs them more than its rows ([`group`]). It has as many
 //! requests under way as the nodes answer without queueing ([`pace`]), and no more rows a second than the catalog
-//! allows ([`limit`]).
+//! allows ([`super::throttle`]).
 //!
 //! # What is safe to repeat
 //!
@@ -15,12 +15,11 @@
 //! the node makes up, after a deletion that is a microsecond older; a repeat with the same timestamp would leave the
 //! elements twice. It is sent again with a later timestamp, which deletes what the try before it wrote ([`Repeat`]).
 //!
-//! In reading order: [`using`], [`keys`], [`assign`], [`maps`], [`mutate`], [`group`], [`pace`], [`limit`], [`writer`].
+//! In reading order: [`using`], [`keys`], [`assign`], [`maps`], [`mutate`], [`group`], [`pace`], [`writer`].
 
 pub mod assign;
 pub mod group;
 pub mod keys;
-pub mod limit;
 pub mod maps;
 pub mod mutate;
 pub mod pace;
@@ -37,7 +36,7 @@ use super::options::{CassandraOptions, consistency};
 pub enum Repeat {
     /// It writes the same cells again.
     Same,
-    /// With a timestamp that is later by a microsecond for each try.
+    /// With a timestamp of its own, a microsecond later than that of what was sent before.
     Later,
     /// It would be applied twice.
     Never,

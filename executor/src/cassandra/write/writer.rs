@@ -15,14 +15,12 @@ use scylla::policies::retry::FallthroughRetryPolicy;
 use scylla::statement::Consistency;
 use scylla::statement::batch::{Batch, BatchStatement, BatchType};
 use scylla::statement::prepared::PreparedStatement;
-use uuid::Uuid;
 
 use super::super::cluster::CassandraCluster;
 use super::super::encode::EncodedRow;
 use super::super::error::CassandraError;
 use super::Repeat;
 use super::group::by_partition;
-use super::limit::RowLimit;
 use super::pace::Pace;
 
 /// Tries of one request, each after twice the wait of the one before.
@@ -81,7 +79,6 @@ pub(in super::super) struct Writer {
     /// Batches by their number of rows: they differ in nothing else.
     batches: Mutex<HashMap<usize, Arc<Batch>>>,
     pace: Mutex<Pace>,
-    limit: Option<Arc<RowLimit>>,
     /// Rows with lists that were sent, each a microsecond later than the one before.
     lists_sent: AtomicI64,
     metrics: WriteMetrics,
@@ -104,14 +101,12 @@ impl Writer {
             statement.set_retry_policy(Some(Arc::new(FallthroughRetryPolicy)));
         }
         let pace = Mutex::new(Pace::new(cluster.options().write_concurrency));
-        let limit = RowLimit::shared(cluster.options());
         Ok(Self {
             cluster,
             request,
             statement,
             batches: Mutex::default(),
             pace,
-            limit,
             lists_sent: AtomicI64::new(0),
             metrics,
         })
@@ -156,8 +151,9 @@ impl Writer {
 
     /// Sends rows of one partition until they are acknowledged.
     async fn send(&self, rows: Vec<EncodedRow>) -> Result<(), CassandraError> {
-        if let Some(limit) = &self.limit {
-            limit.wait(&self.replicas(&rows), rows.len()).await;
+        let throttle = self.cluster.throttle();
+        if let Some(row) = rows.first().filter(|_| throttle.limits_writes()) {
+            throttle.wait_to_write(&self.cluster.replicas(&self.statement, row), rows.len()).await;
         }
         let mut backoff = FIRST_BACKOFF;
         let mut attempt = 1;
@@ -233,16 +229,6 @@ impl Writer {
             Arc::new(batch)
         });
         batch.clone()
-    }
-
-    /// The nodes that the rows will be written to; none if they cannot be told.
-    fn replicas(&self, rows: &[EncodedRow]) -> Vec<Uuid> {
-        let Some(Ok(Some(token))) = rows.first().map(|row| self.statement.calculate_token(row)) else {
-            return Vec::new();
-        };
-        let state = self.cluster.state();
-        let replicas = state.get_token_endpoints(&self.request.keyspace, &self.request.table, token);
-        replicas.into_iter().map(|(node, _)| node.host_id).collect()
     }
 
     /// The error of a change that is not sent again.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use datafusion::logical_expr::LogicalPlan;
 use sluice_planner::statement::{Compare, Relation, StatementKind, parse};
 
+use super::super::ddl::FullName;
 use super::super::error::{EngineError, SqlState};
 use super::super::session::Session;
-use super::full_name;
 
 /// The plan of a comparison.
 pub async fn plan(session: &Arc<Session>, compare: &Compare) -> Result<LogicalPlan, EngineError> {
@@ -42,7 +42,7 @@ impl Side {
         let (sql, key) = match relation {
             Relation::Query(query) => (format!("({query})"), Vec::new()),
             Relation::Table(parts) => {
-                let name = full_name(session, parts)?;
+                let name = FullName::of_parts(session, parts)?;
                 let info = session.table_info(&name.catalog, &name.schema, &name.table).await?;
                 (name.quoted(), info.map(|info| info.primary_key).unwrap_or_default())
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{Schema, UInt64Type};
@@ -14,6 +14,7 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use futures::{FutureExt, StreamExt, TryStreamExt};
+use sluice_executor::cassandra::insert::InsertSpec;
 use sluice_executor::cassandra::{CassandraSettings, CassandraTable};
 use sluice_executor::transfer::manifest::{MANIFEST, Manifest, Unit};
 use sluice_executor::transfer::read::{ReadSpec, Rows, describe};
@@ -107,10 +108,9 @@ impl TableLoad<'_> {
         let engine = self.session.engine();
         self.record.admitted(engine.scheduler.allocation(), &self.session.queue()).await?;
         let chosen = CassandraSettings::of(&self.session.context().state()).timestamp_us;
-        let now_us = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64);
         let incarnation = self.table.incarnation().await;
         let (notes, id, target) = (engine.transfers.notes_dir().to_owned(), manifest.id.clone(), self.name.text());
-        let opened = move || RestoreProgress::open(&notes, &id, &target, incarnation, chosen, now_us);
+        let opened = move || RestoreProgress::open(&notes, &id, &target, incarnation, chosen, InsertSpec::now_us());
         let mut progress = blocking(opened).await?;
         let transfer = guard.record();
         transfer.expect(manifest.units.len());

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::Schema;
-use serde::{Deserialize, Serialize};
 use futures::FutureExt;
+use serde::{Deserialize, Serialize};
 use sluice_executor::cassandra::ddl::create_keyspace_cql;
 use sluice_executor::cassandra::describe::{SchemaObject, for_keyspace};
 use sluice_executor::cassandra::{CassandraCluster, CassandraTable};
@@ -67,15 +67,6 @@ fn is_table_name(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
-/// The parts of `catalog.keyspace`, or of `keyspace` in the session's catalog.
-fn keyspace_name(session: &Session, parts: &[String]) -> Result<(String, String), EngineError> {
-    match parts {
-        [keyspace] => Ok((session.database(), keyspace.clone())),
-        [catalog, keyspace] => Ok((catalog.clone(), keyspace.clone())),
-        _ => Err(EngineError::new(SqlState::SYNTAX_ERROR, format!("\"{}\" is no keyspace", parts.join(".")))),
-    }
-}
-
 /// Copies a keyspace; the number of rows.
 pub async fn backup(
     session: &Arc<Session>,
@@ -85,16 +76,17 @@ pub async fn backup(
     record: &Arc<QueryRecord>,
 ) -> Result<u64, EngineError> {
     options::only(given, "BACKUP KEYSPACE", &["compression", "ranges"])?;
-    let (catalog, keyspace) = keyspace_name(session, keyspace)?;
+    let (catalog, keyspace) = ddl::keyspace_name(session, keyspace)?;
     let dir = folder::folder(path)?;
     let what = format!("{catalog}.{keyspace}");
     let guard = session.engine().transfers.begin(session, "BACKUP", &what, &dir.display().to_string(), &dir)?;
-    let backup = Backup { session, catalog: &catalog, keyspace: &keyspace, dir: &dir, given, record };
-    let outcome = backup.run(&guard).boxed().await;
+    let copy = KeyspaceCopy { session, catalog: &catalog, keyspace: &keyspace, dir: &dir, given, record };
+    let outcome = copy.back_up(&guard).boxed().await;
     guard.end(outcome)
 }
 
-struct Backup<'a> {
+/// A keyspace and the folder that it is copied to or made of.
+struct KeyspaceCopy<'a> {
     session: &'a Arc<Session>,
     catalog: &'a str,
     keyspace: &'a str,
@@ -103,8 +95,8 @@ struct Backup<'a> {
     record: &'a Arc<QueryRecord>,
 }
 
-impl Backup<'_> {
-    async fn run(&self, guard: &TransferGuard) -> Result<u64, EngineError> {
+impl KeyspaceCopy<'_> {
+    async fn back_up(&self, guard: &TransferGuard) -> Result<u64, EngineError> {
         let cluster = ddl::cassandra(self.session, self.catalog).await?;
         cluster.refresh().await?;
         if cluster.state().get_keyspace(self.keyspace).is_none() {
@@ -191,26 +183,17 @@ pub async fn restore(
     record: &Arc<QueryRecord>,
 ) -> Result<u64, EngineError> {
     options::only(given, "RESTORE KEYSPACE", &["replication_factor", "counters"])?;
-    let (catalog, keyspace) = keyspace_name(session, keyspace)?;
+    let (catalog, keyspace) = ddl::keyspace_name(session, keyspace)?;
     let dir = folder::folder(path)?;
     let target = format!("{catalog}.{keyspace}");
     let guard = session.engine().transfers.begin(session, "RESTORE", &dir.display().to_string(), &target, &dir)?;
-    let restore = Restore { session, catalog: &catalog, keyspace: &keyspace, dir: &dir, given, record };
-    let outcome = restore.run(&guard).boxed().await;
+    let copy = KeyspaceCopy { session, catalog: &catalog, keyspace: &keyspace, dir: &dir, given, record };
+    let outcome = copy.restore(&guard).boxed().await;
     guard.end(outcome)
 }
 
-struct Restore<'a> {
-    session: &'a Arc<Session>,
-    catalog: &'a str,
-    keyspace: &'a str,
-    dir: &'a Path,
-    given: &'a TransferOptions,
-    record: &'a Arc<QueryRecord>,
-}
-
-impl Restore<'_> {
-    async fn run(&self, guard: &TransferGuard) -> Result<u64, EngineError> {
+impl KeyspaceCopy<'_> {
+    async fn restore(&self, guard: &TransferGuard) -> Result<u64, EngineError> {
         let skips_counters = match options::one(self.given, "counters")? {
             None => false,
             Some("skip") => true,

@@ -80,7 +80,7 @@ async fn copy_to(
     let query = match source {
         CopySource::Query(query) => query.as_ref().clone(),
         CopySource::Table(parts) => {
-            let name = full_name(session, parts)?;
+            let name = FullName::of_parts(session, parts)?;
             let provider = provider(session, &name).await?;
             if let (Some(table), true) = (cassandra_table(&provider), partition_by.is_empty()) {
                 let transfers = &session.engine().transfers;
@@ -117,7 +117,7 @@ async fn copy_from(
     options::only(options, "COPY ... FROM", &["format"])?;
     options::must_be_parquet(options)?;
     let dir = folder::folder(path)?;
-    let name = full_name(session, table)?;
+    let name = FullName::of_parts(session, table)?;
     let provider = provider(session, &name).await?;
     let Some(table) = cassandra_table(&provider) else {
         return Err(EngineError::not_supported(format!(
@@ -131,21 +131,6 @@ async fn copy_from(
     let load = folder_to_table::TableLoad { session, table, name: &name, dir: &dir, record };
     let outcome = load.run(&guard).boxed().await;
     guard.end(outcome)
-}
-
-/// A name by its parts, as the session looks names up.
-fn full_name(session: &Session, parts: &[String]) -> Result<FullName, EngineError> {
-    let (catalog, schema) = (session.database(), session.current_schema());
-    match parts {
-        [table] => Ok(FullName { catalog, schema, table: table.clone() }),
-        [schema, table] => Ok(FullName { catalog, schema: schema.clone(), table: table.clone() }),
-        [catalog, schema, table] => {
-            Ok(FullName { catalog: catalog.clone(), schema: schema.clone(), table: table.clone() })
-        }
-        _ => {
-            Err(EngineError::new(SqlState::SYNTAX_ERROR, format!("\"{}\" is not the name of a table", parts.join("."))))
-        }
-    }
 }
 
 async fn provider(session: &Session, name: &FullName) -> Result<Arc<dyn TableProvider>, EngineError> {
