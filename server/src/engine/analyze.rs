@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::catalog::CatalogProviderList;
-use datafusion::common::TableReference;
 use sluice_executor::cassandra::sample::{self, DEFAULT_SAMPLE_ROWS, MOST_SAMPLE_ROWS};
 use sluice_executor::cassandra::statistics::ColumnSample;
 use sluice_executor::cassandra::{CassandraCatalog, TableStatistics};
 use sluice_planner::catalog::CatalogStore;
 use sluice_planner::catalog::definition::replace_file;
 
+use super::ddl::FullName;
 use super::error::{EngineError, SqlState};
 use super::session::Session;
 
@@ -133,22 +133,9 @@ pub(super) async fn execute(
         return Ok(());
     };
     let row_count = sample_rows(options)?;
-    let reference = match parts {
-        [table] => TableReference::bare(table.as_str()),
-        [schema, table] => TableReference::partial(schema.as_str(), table.as_str()),
-        [catalog, schema, table] => TableReference::full(catalog.as_str(), schema.as_str(), table.as_str()),
-        _ => return Err(EngineError::new(SqlState::SYNTAX_ERROR, "a table's name has at most three parts")),
-    };
-    let name = reference.resolve(&session.database(), &session.current_schema());
-    let schema = session.context().state().schema_for_ref(name.clone());
-    let found = match &schema {
-        Ok(schema) => schema.table(&name.table).await?,
-        Err(_) => None,
-    };
-    let Some(found) = found else {
-        let message = format!("table \"{}.{}.{}\" does not exist", name.catalog, name.schema, name.table);
-        return Err(session.suggest_table(EngineError::new(SqlState::UNDEFINED_TABLE, message)));
-    };
+    let name = FullName::of_parts(session, parts)?;
+    let found = session.find_table(name.reference()).await;
+    let found = found.map_err(|error| session.suggest_table(EngineError::from(error)))?;
     let known = found.schema();
     let provider = session.engine().catalogs.cassandra(&name.catalog);
     let Some(cassandra) = provider.as_ref().and_then(|provider| provider.downcast_ref::<CassandraCatalog>()) else {

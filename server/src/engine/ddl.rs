@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::Schema;
 use datafusion::catalog::CatalogProviderList;
+use datafusion::common::TableReference;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::planner::object_name_to_table_reference;
@@ -130,6 +131,11 @@ impl FullName {
             }
             _ => Err(not_a_name(&parts.join("."), "table")),
         }
+    }
+
+    /// For DataFusion.
+    pub(super) fn reference(&self) -> TableReference {
+        TableReference::full(self.catalog.as_str(), self.schema.as_str(), self.table.as_str())
     }
 
     /// For messages.
@@ -321,9 +327,7 @@ pub(super) async fn write_query(
     query: LogicalPlan,
     record: &Arc<QueryRecord>,
 ) -> Result<u64, EngineError> {
-    let table =
-        datafusion::common::TableReference::full(name.catalog.as_str(), name.schema.as_str(), name.table.as_str());
-    let provider = session.context().table_provider(table.clone()).await.map_err(EngineError::from)?;
+    let provider = session.find_table(name.reference()).await?;
     let wanted = provider.schema();
     let mut projection = Vec::with_capacity(wanted.fields().len());
     for field in wanted.fields() {
@@ -336,7 +340,7 @@ pub(super) async fn write_query(
     let source = datafusion::logical_expr::LogicalPlanBuilder::from(query).project(projection)?.build()?;
     let plan = datafusion::logical_expr::LogicalPlanBuilder::insert_into(
         source,
-        table,
+        name.reference(),
         datafusion::datasource::provider_as_source(provider),
         datafusion::logical_expr::dml::InsertOp::Append,
     )?

@@ -46,7 +46,7 @@ fn parts(statement: &DfStatement) -> Option<(&Insert, &ObjectName, &Query)> {
 async fn plan_with_columns(session: &Session, statement: &DfStatement, using: &Using) -> Result<Option<LogicalPlan>> {
     let Some((insert, table, source)) = parts(statement) else { return Ok(None) };
     let table = object_name_to_table_reference(table.clone(), true)?;
-    let provider = session.context().table_provider(table.clone()).await?;
+    let provider = session.find_table(table.clone()).await?;
     let query = DfStatement::Statement(Box::new(SqlStatement::Query(Box::new(source.clone()))));
     let query = session.context().state().statement_to_plan(query).boxed().await?;
     let columns: Vec<String> = insert.columns.iter().filter_map(column_name).collect();
@@ -66,7 +66,7 @@ async fn by_name(session: &Session, statement: &DfStatement) -> Result<Option<Df
         return Ok(None);
     }
     let reference = object_name_to_table_reference(table.clone(), true)?;
-    let target = session.context().table_provider(reference).await?.schema();
+    let target = session.find_table(reference).await?.schema();
     if !is_cassandra(&target) {
         return Ok(None);
     }

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::catalog::CatalogProviderList;
 use datafusion::catalog::information_schema::{INFORMATION_SCHEMA, INFORMATION_SCHEMA_TABLES};
-use datafusion::common::ParamValues;
+use datafusion::catalog::{CatalogProviderList, TableProvider};
 use datafusion::common::metadata::ScalarAndMetadata;
+use datafusion::common::{ParamValues, TableReference, plan_datafusion_err};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::{LogicalPlan, TableType};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -200,6 +200,23 @@ impl Session {
     /// The session's own DataFusion context.
     pub fn context(&self) -> &SessionContext {
         &self.context
+    }
+
+    /// The table of this name, as statements see it.
+    ///
+    /// # Errors
+    ///
+    /// In the planner's words if there is none, so that it is told like a query that asks for it.
+    pub(super) async fn find_table(
+        &self,
+        name: impl Into<TableReference>,
+    ) -> datafusion::error::Result<Arc<dyn TableProvider>> {
+        let name = name.into().resolve(&self.database(), &self.current_schema());
+        let found = match self.context.state().schema_for_ref(name.clone()) {
+            Ok(schema) => schema.table(&name.table).await?,
+            Err(_) => None,
+        };
+        found.ok_or_else(|| plan_datafusion_err!("table '{name}' not found"))
     }
 
     /// The engine.

@@ -34,31 +34,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use bed::Bed;
-use libtest_mimic::{Arguments, Trial};
-
-/// Tests that have not been seen to pass on a quiet machine yet: run them with `--ignored`, and take them out of here.
-const UNPROVEN: [&str; 12] = [
-    "embedded::slt::moving_data",
-    "cluster::slt::moving_data",
-    "fault::cassandra::a_node_comes_and_goes_during_scans",
-    "fault::cassandra::a_node_with_the_only_replica_is_down",
-    "fault::cassandra::a_node_comes_and_goes_during_a_write",
-    "fault::cassandra::an_executor_dies_in_mid_write",
-    "cassandra::analyzed_tables_join_the_right_way_round::embedded",
-    "cassandra::analyzed_tables_join_the_right_way_round::cluster",
-    "cassandra::only_who_may_is_let_in",
-    "cassandra::deleted_rows_make_smaller_pages",
-    "cassandra::several_clusters_are_several_catalogs",
-    "cassandra::a_throttled_scan_leaves_a_client_alone",
-];
-
-fn without_unproven(trials: Vec<Trial>) -> Vec<Trial> {
-    let ignored = |trial: Trial| {
-        let is_unproven = UNPROVEN.contains(&trial.name());
-        trial.with_ignored_flag(is_unproven)
-    };
-    trials.into_iter().map(ignored).collect()
-}
+use libtest_mimic::Arguments;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -76,7 +52,7 @@ fn main() -> ExitCode {
     together.extend(cassandra_types::trials(&bed));
     together.extend(cassandra_pushdown::trials(&bed));
     together.extend(library::trials(&bed));
-    let shared = libtest_mimic::run(&arguments, without_unproven(together));
+    let shared = libtest_mimic::run(&arguments, together);
     // Services that nobody needs any more make room for those that will be broken or filled.
     bed.stop_services();
 
@@ -91,7 +67,7 @@ fn main() -> ExitCode {
     apart.extend(cassandra_login::trials(&bed));
     apart.extend(cassandra_trouble::trials(&bed));
     apart.extend(cassandra_load::trials(&bed));
-    let apart = libtest_mimic::run(&alone, without_unproven(apart));
+    let apart = libtest_mimic::run(&alone, apart);
     drop(bed);
     if shared.has_failed() || apart.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

@@ -28,7 +28,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
-use datafusion::common::TableReference;
 use futures::FutureExt;
 use sluice_executor::cassandra::CassandraTable;
 use sluice_executor::transfer::TransferError;
@@ -134,8 +133,7 @@ async fn copy_from(
 }
 
 async fn provider(session: &Session, name: &FullName) -> Result<Arc<dyn TableProvider>, EngineError> {
-    let reference = TableReference::full(name.catalog.as_str(), name.schema.as_str(), name.table.as_str());
-    let found = session.context().table_provider(reference).await;
+    let found = session.find_table(name.reference()).await;
     found.map_err(|error| session.suggest_table(EngineError::from(error)))
 }
 
