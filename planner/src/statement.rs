@@ -5,11 +5,16 @@
 //! words and parsed here. Text is split at top-level semicolons by sqlparser's tokenizer, so that
 //! every statement keeps its own words and its place in the whole, which error positions need.
 
+mod cursor;
 mod schema;
+mod transfer;
 mod using;
 
+pub use cursor::Direction;
 pub use schema::IndexDefinition;
+pub use transfer::{Compare, CopySource, Relation, Transfer, TransferOptions};
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
@@ -18,10 +23,6 @@ use datafusion::sql::sqlparser::ast::{Expr, Ident, ObjectNamePart, visit_express
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 use sluice_executor::cassandra::Using;
-
-mod transfer;
-
-pub use transfer::{Compare, CopySource, Relation, Transfer, TransferOptions};
 
 /// Depth of nested expressions and queries that is still parsed; deeper ones are refused.
 pub const RECURSION_LIMIT: usize = 64;
@@ -78,6 +79,8 @@ impl Statement {
     pub fn inner_mut(&mut self) -> Option<&mut Self> {
         match &mut self.kind {
             StatementKind::Explain { statement, .. } => Some(statement),
+            StatementKind::DeclareCursor { query, .. }
+            | StatementKind::CopyOut { source: CopySource::Query(query), .. } => Some(query),
             StatementKind::Transfer(transfer) => match transfer.as_mut() {
                 Transfer::CopyTo { source: CopySource::Query(query), .. } => Some(query),
                 _ => None,
@@ -122,6 +125,16 @@ pub enum StatementKind {
     Reserve { host: String, queue: String, amounts: BTreeMap<String, String> },
     /// `COPY`, `BACKUP`, `RESTORE`, `COMPARE`.
     Transfer(Box<Transfer>),
+    /// `COPY (query) | table [(columns)] TO STDOUT`: rows go to the client. No columns are all.
+    CopyOut { source: CopySource, columns: Vec<String>, options: TransferOptions },
+    /// `COPY table [(columns)] FROM STDIN`: rows come from the client. No columns are all.
+    CopyIn { table: Vec<String>, columns: Vec<String>, options: TransferOptions },
+    /// `DECLARE name CURSOR [WITH HOLD] FOR query`.
+    DeclareCursor { name: String, is_holdable: bool, query: Box<Statement> },
+    /// `FETCH direction FROM name`, or `MOVE`, which passes over rows.
+    Fetch { name: String, direction: Direction, is_move: bool },
+    /// `CLOSE name`; `None` is `ALL`.
+    CloseCursor(Option<String>),
     /// `SHOW CATALOGS | SCHEMAS | TABLES | COLUMNS ...`.
     Show(Show),
     /// `SHOW name`; `all` shows every setting.
@@ -140,7 +153,7 @@ pub enum StatementKind {
     Rollback,
     /// `SAVEPOINT`, `RELEASE`, `ROLLBACK TO`: accepted inside a transaction block.
     Savepoint,
-    /// `DISCARD ALL`, `CLOSE ALL`, `UNLISTEN *`, `DEALLOCATE ALL`: what pools send between users.
+    /// `DISCARD ALL`, `UNLISTEN *`, `DEALLOCATE ALL`: what pools send between users.
     DiscardAll,
     /// `DEALLOCATE name`.
     Deallocate(String),
@@ -194,6 +207,30 @@ pub fn parse(sql: &str) -> Result<Vec<Statement>, ParseError> {
         statements.push(one_statement(sql, &current)?);
     }
     Ok(statements)
+}
+
+/// The text with `$1`, `$2`, ... in the places of the question marks by which JDBC and ODBC write parameters.
+///
+/// Text that has none is as it was. Where PostgreSQL has operators of question marks, Sluice has none.
+pub fn numbered_parameters(sql: &str) -> Result<Cow<'_, str>, ParseError> {
+    if !sql.contains('?') {
+        return Ok(Cow::Borrowed(sql));
+    }
+    let lines = LineOffsets::new(sql);
+    let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize_with_location().map_err(|error| {
+        ParseError::new(format!("syntax error: {}", error.message), Some(lines.offset(error.location)))
+    })?;
+    let mut numbered = String::with_capacity(sql.len());
+    let (mut characters, mut place, mut count) = (sql.chars(), 0, 0);
+    for token in tokens.into_iter().filter(|token| token.token == Token::Question) {
+        let start = lines.offset(token.span.start);
+        numbered.extend(characters.by_ref().take(start - place));
+        characters.next();
+        (place, count) = (start + 1, count + 1);
+        numbered.push_str(&format!("${count}"));
+    }
+    numbered.extend(characters);
+    Ok(Cow::Owned(numbered))
 }
 
 /// A token with its character offsets in the whole text.
@@ -549,7 +586,7 @@ fn own_statement(sql: &str, cursor: &mut Cursor<'_>) -> Result<Option<Own>, Pars
             cursor.skip_rest();
             Some((StatementKind::DiscardAll, "DISCARD ALL"))
         }
-        "CLOSE" if cursor.accept_all(&["CLOSE", "ALL"]) => Some((StatementKind::DiscardAll, "CLOSE CURSOR ALL")),
+        "DECLARE" | "FETCH" | "MOVE" | "CLOSE" => cursor::cursor(sql, cursor)?,
         "UNLISTEN" => {
             cursor.skip_rest();
             Some((StatementKind::DiscardAll, "UNLISTEN"))
@@ -831,6 +868,13 @@ mod tests {
         let texts: Vec<_> = statements.iter().map(|s| (s.text.as_str(), s.offset)).collect();
         assert_eq!(texts, [("SELECT ';'", 0), ("SELECT 2", 28)]);
         assert!(parse(" ; -- nothing\n").expect("parses").is_empty());
+    }
+
+    #[test]
+    fn question_marks_are_numbered() {
+        let numbered = numbered_parameters("SELECT '?', ?::int + ? -- ?\nFROM \"?\" WHERE ä = ?").expect("is read");
+        assert_eq!(numbered, "SELECT '?', $1::int + $2 -- ?\nFROM \"?\" WHERE ä = $3");
+        assert_eq!(numbered_parameters("SELECT 'ä'").expect("is read"), "SELECT 'ä'");
     }
 
     #[test]

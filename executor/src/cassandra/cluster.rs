@@ -230,6 +230,13 @@ impl CassandraCluster {
         })
     }
 
+    /// A prepared statement that reads as the catalog's options say.
+    pub async fn prepare_read(&self, cql: &str, what: &str) -> Result<PreparedStatement, CassandraError> {
+        let mut prepared = self.prepare(cql, what).await?;
+        prepared.set_execution_profile_handle(Some(self.read_profile.clone()));
+        Ok(prepared)
+    }
+
     /// A prepared statement, prepared once a connection.
     pub async fn prepare(&self, cql: &str, what: &str) -> Result<PreparedStatement, CassandraError> {
         if let Some(found) = self.prepared.lock().unwrap_or_else(PoisonError::into_inner).get(cql) {
@@ -243,9 +250,6 @@ impl CassandraCluster {
                 return Err(CassandraError::Timeout { what: what.to_owned(), reason });
             }
         };
-        if cql.starts_with("SELECT") {
-            prepared.set_execution_profile_handle(Some(self.read_profile.clone()));
-        }
         // Reads and keyed writes with a fixed timestamp give the same when they are repeated.
         prepared.set_is_idempotent(true);
         let mut all = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);

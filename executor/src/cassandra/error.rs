@@ -12,6 +12,7 @@ use super::tls;
 const CANNOT_CONNECT: &str = "cannot connect to Cassandra";
 const NOT_LET_IN: &str = "Cassandra did not let the catalog's user in";
 const TIMED_OUT: &str = "Cassandra timed out";
+const FAILED: &str = "Cassandra failed";
 const NOT_ENOUGH: &str = "not enough Cassandra replicas";
 const REFUSED: &str = "Cassandra refused";
 const NULL_KEY: &str = "null in primary key column";
@@ -46,6 +47,9 @@ pub enum CassandraError {
     /// Nodes took too long, after all retries.
     #[error("{TIMED_OUT} {what}: {reason}")]
     Timeout { what: String, reason: String },
+    /// Nodes had an error of their own or broke off, after all retries.
+    #[error("{FAILED} {what}: {reason}")]
+    Failed { what: String, reason: String },
     /// Too few replicas were alive, after all retries.
     #[error("{NOT_ENOUGH} are alive {what}: {reason}")]
     Unavailable { what: String, reason: String },
@@ -93,6 +97,7 @@ impl CassandraError {
             Self::Connect { .. } => "08001",
             Self::Login { .. } => "28P01",
             Self::Timeout { .. } => "57014",
+            Self::Failed { .. } => "58000",
             Self::Unavailable { .. } => "53000",
             Self::Refused { .. } | Self::Ddl(_) => "42000",
             Self::Write { source, .. } => source.sqlstate(),
@@ -112,6 +117,7 @@ impl CassandraError {
             (CANNOT_CONNECT, "08001"),
             (NOT_LET_IN, "28P01"),
             (TIMED_OUT, "57014"),
+            (FAILED, "58000"),
             (NOT_ENOUGH, "53000"),
             (REFUSED, "42000"),
             (BAD_VALUE, "22000"),
@@ -141,7 +147,7 @@ impl CassandraError {
             Self::Connect { reason, .. } if reason.contains(UNUSABLE_FILE) => Some(FILE_EVERYWHERE.to_owned()),
             Self::Connect { reason, .. } if tls::hint(reason).is_some() => tls::hint(reason).map(str::to_owned),
             Self::Login { .. } => Some(CHECK_LOGIN.to_owned()),
-            Self::Timeout { reason, .. } if reason.contains(TOMBSTONES) => Some(MANY_DELETED.to_owned()),
+            Self::Failed { reason, .. } if reason.contains(TOMBSTONES) => Some(MANY_DELETED.to_owned()),
             Self::Connect { .. } => Some(
                 "are the nodes up, is the port the one for CQL (9042), and does it take what the option tls says?"
                     .to_owned(),
@@ -168,12 +174,12 @@ impl CassandraError {
 
     /// Whether another try, later or at another replica, may succeed.
     pub(super) fn is_transient(&self) -> bool {
-        matches!(self, Self::Timeout { .. } | Self::Unavailable { .. } | Self::Connect { .. })
+        matches!(self, Self::Timeout { .. } | Self::Failed { .. } | Self::Unavailable { .. } | Self::Connect { .. })
     }
 
     /// Whether what was asked for may have been done nevertheless.
     pub(super) fn leaves_open_what_happened(&self) -> bool {
-        matches!(self, Self::Timeout { .. })
+        matches!(self, Self::Timeout { .. } | Self::Failed { .. })
     }
 
     pub(super) fn from_session(contact_points: String, error: &NewSessionError) -> Self {
@@ -211,7 +217,7 @@ impl CassandraError {
                 Self::Connect { contact_points: what, reason: shortest(error) }
             }
             ExecutionError::BadQuery(_) => Self::Refused { what, reason: shortest(error) },
-            _ => Self::Timeout { what, reason: shortest(error) },
+            _ => Self::Failed { what, reason: shortest(error) },
         }
     }
 
@@ -228,18 +234,17 @@ impl CassandraError {
                 let reason = if words.is_empty() { db.to_string() } else { words.clone() };
                 match db {
                     DbError::Unavailable { .. } => Self::Unavailable { what, reason },
-                    DbError::ReadTimeout { .. }
-                    | DbError::WriteTimeout { .. }
-                    | DbError::Overloaded
+                    DbError::ReadTimeout { .. } | DbError::WriteTimeout { .. } => Self::Timeout { what, reason },
+                    DbError::Overloaded
                     | DbError::IsBootstrapping
                     | DbError::ReadFailure { .. }
                     | DbError::WriteFailure { .. }
-                    | DbError::ServerError => Self::Timeout { what, reason },
+                    | DbError::ServerError => Self::Failed { what, reason },
                     _ => Self::Refused { what, reason },
                 }
             }
             RequestAttemptError::SerializationError(_) => Self::Refused { what, reason: shortest(error) },
-            _ => Self::Timeout { what, reason: shortest(error) },
+            _ => Self::Failed { what, reason: shortest(error) },
         }
     }
 }

@@ -76,7 +76,7 @@ impl Reader {
         let batches: Vec<RecordBatch> = descriptors.try_collect().await?;
         let ranges = batches.iter().map(decode_ranges).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
         let cluster = CassandraCluster::shared(&self.spec.options).await?;
-        let mut statement = cluster.prepare(&self.spec.cql(), &self.spec.what()).await?;
+        let mut statement = cluster.prepare_read(&self.spec.cql(), &self.spec.what()).await?;
         let page_rows = self.spec.limit.and_then(|limit| i32::try_from(limit).ok()).unwrap_or(i32::MAX);
         let page_rows = cluster.throttle().page_rows(self.spec.options.page_size_rows.min(page_rows));
         statement.set_page_size(page_rows.max(1));
@@ -115,7 +115,7 @@ impl Reader {
         }
         let requests = ranges.into_iter().map(|range| {
             let mut request = of(EncodedRow::default());
-            let policy = ReplicasFirst::new(&range.replicas);
+            let policy = ReplicasFirst::new(&range.replicas, range.start);
             request.replicas = policy.replicas().to_vec();
             request.statement.set_load_balancing_policy(Some(Arc::new(policy)));
             request.values.push_raw(&range.start.to_be_bytes());

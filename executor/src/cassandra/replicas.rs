@@ -17,9 +17,12 @@ pub struct ReplicasFirst {
 }
 
 impl ReplicasFirst {
-    /// A policy for the range of these replicas, by their addresses.
-    pub fn new(replicas: &[String]) -> Self {
-        Self { replicas: replicas.iter().filter_map(|host| host.parse().ok()).collect(), turn: AtomicUsize::new(0) }
+    /// A policy for the range of these replicas, by their addresses. Ranges of different `start` begin with different
+    /// ones, so that many small ranges do not all ask the same node.
+    pub fn new(replicas: &[String], start: i64) -> Self {
+        let replicas: Vec<IpAddr> = replicas.iter().filter_map(|host| host.parse().ok()).collect();
+        let turn = start.unsigned_abs() % (replicas.len() as u64).max(1);
+        Self { replicas, turn: AtomicUsize::new(usize::try_from(turn).unwrap_or(0)) }
     }
 
     /// The range's replicas.

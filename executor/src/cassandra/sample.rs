@@ -78,7 +78,7 @@ pub async fn analyze(
         quoted(keyspace),
         quoted(table)
     );
-    let mut statement = cluster.prepare(&cql, &what).await?;
+    let mut statement = cluster.prepare_read(&cql, &what).await?;
     let slice_rows = row_count.min(MOST_SAMPLE_ROWS).div_ceil(SLICES).max(1);
     statement.set_consistency(cluster.options().read_consistency());
     let page_rows = cluster.options().page_size_rows.min(i32::try_from(slice_rows).unwrap_or(i32::MAX));

@@ -1,7 +1,8 @@
 //! Statements that move rows: `COPY`, `BACKUP`, `RESTORE`, `COMPARE`.
 //!
 //! DataFusion's own `COPY ... TO 'file' STORED AS ...` stays DataFusion's. What is parsed here has PostgreSQL's options in
-//! parentheses, or names a folder by a slash at its end, or reads (`COPY ... FROM`).
+//! parentheses, or names a folder by a slash at its end, or reads (`COPY ... FROM`), or goes between the server and its
+//! client (`STDIN`, `STDOUT`), with the options of either of PostgreSQL's two spellings.
 
 use std::collections::BTreeMap;
 
@@ -64,9 +65,10 @@ pub enum Relation {
 
 /// The statement, if it is one of these; `None` leaves the cursor anywhere.
 pub(super) fn transfer(sql: &str, cursor: &mut Cursor<'_>) -> Result<Option<Own>, ParseError> {
-    let parsed = if cursor.accept("COPY") {
-        copy(sql, cursor)?.map(|copy| (copy, "COPY"))
-    } else if cursor.accept_all(&["BACKUP", "KEYSPACE"]) {
+    if cursor.accept("COPY") {
+        return copy(sql, cursor);
+    }
+    let parsed = if cursor.accept_all(&["BACKUP", "KEYSPACE"]) {
         let keyspace = cursor.expect_dotted("the name of a keyspace")?;
         cursor.expect("TO")?;
         let (path, options) = (path(cursor)?, options(cursor)?);
@@ -87,34 +89,108 @@ pub(super) fn transfer(sql: &str, cursor: &mut Cursor<'_>) -> Result<Option<Own>
     Ok(parsed.map(|(transfer, tag)| (StatementKind::Transfer(Box::new(transfer)), tag)))
 }
 
-fn copy(sql: &str, cursor: &mut Cursor<'_>) -> Result<Option<Transfer>, ParseError> {
-    let is_query = cursor.peek().is_some_and(|word| word.token.token == Token::LParen);
+fn copy(sql: &str, cursor: &mut Cursor<'_>) -> Result<Option<Own>, ParseError> {
+    let is_query = starts_list(cursor);
     let query = if is_query { Some(in_parentheses(cursor)?) } else { None };
     let table = if is_query { Vec::new() } else { cursor.expect_dotted("a table, or a query in parentheses")? };
+    let columns = if !is_query && starts_list(cursor) { names(cursor)? } else { Vec::new() };
+    let source = |table: Vec<String>| match query {
+        Some(words) => one_statement(sql, words).map(|query| CopySource::Query(Box::new(query))),
+        None => Ok(CopySource::Table(table)),
+    };
     if !is_query && cursor.accept("FROM") {
-        if !is_text(cursor) {
-            // FROM STDIN and FROM PROGRAM have an error of their own.
+        if cursor.accept("STDIN") {
+            let kind = StatementKind::CopyIn { table, columns, options: stream_options(cursor)? };
+            return Ok(Some((kind, "COPY")));
+        }
+        if !is_text(cursor) || !columns.is_empty() {
+            // FROM PROGRAM has an error of its own.
             return Ok(None);
         }
         let (path, options) = (path(cursor)?, options(cursor)?);
-        return Ok(Some(Transfer::CopyFrom { table, path, options }));
+        return Ok(Some(copy_kind(Transfer::CopyFrom { table, path, options })));
     }
-    if !cursor.accept("TO") || !is_text(cursor) {
+    if !cursor.accept("TO") {
+        return Ok(None);
+    }
+    if cursor.accept("STDOUT") {
+        let kind = StatementKind::CopyOut { source: source(table)?, columns, options: stream_options(cursor)? };
+        return Ok(Some((kind, "COPY")));
+    }
+    if !is_text(cursor) || !columns.is_empty() {
         return Ok(None);
     }
     let path = path(cursor)?;
-    let has_options = cursor.peek().is_some_and(|word| word.token.token == Token::LParen)
+    let has_options = starts_list(cursor)
         || cursor.is("WITH") && cursor.words.get(cursor.at + 1).is_some_and(|w| w.token.token == Token::LParen);
     let is_ours = has_options || (cursor.peek().is_none() && path.ends_with('/'));
     if !is_ours {
         return Ok(None);
     }
     let options = options(cursor)?;
-    let source = match query {
-        Some(words) => CopySource::Query(Box::new(one_statement(sql, words)?)),
-        None => CopySource::Table(table),
-    };
-    Ok(Some(Transfer::CopyTo { source, path, options }))
+    Ok(Some(copy_kind(Transfer::CopyTo { source: source(table)?, path, options })))
+}
+
+fn copy_kind(transfer: Transfer) -> Own {
+    (StatementKind::Transfer(Box::new(transfer)), "COPY")
+}
+
+fn starts_list(cursor: &Cursor<'_>) -> bool {
+    cursor.peek().is_some_and(|word| word.token.token == Token::LParen)
+}
+
+/// The options of a copy between the server and its client: in parentheses, or in the spelling of PostgreSQL before 9.0,
+/// which psql's users still type: `WITH CSV HEADER DELIMITER AS ';'`.
+fn stream_options(cursor: &mut Cursor<'_>) -> Result<TransferOptions, ParseError> {
+    let has_list = cursor.is("WITH") && cursor.words.get(cursor.at + 1).is_some_and(|w| w.token.token == Token::LParen);
+    if has_list || starts_list(cursor) {
+        return options(cursor);
+    }
+    cursor.accept("WITH");
+    let mut options = TransferOptions::new();
+    while cursor.peek().is_some() {
+        let (name, value) = if cursor.accept("BINARY") {
+            ("format", vec!["binary".to_owned()])
+        } else if cursor.accept("CSV") {
+            ("format", vec!["csv".to_owned()])
+        } else if cursor.accept("HEADER") {
+            ("header", vec!["true".to_owned()])
+        } else if cursor.accept("FREEZE") {
+            ("freeze", vec!["true".to_owned()])
+        } else if cursor.accept_all(&["FORCE", "QUOTE"]) {
+            ("force_quote", columns_or_all(cursor)?)
+        } else if cursor.accept_all(&["FORCE", "NOT", "NULL"]) {
+            ("force_not_null", columns_or_all(cursor)?)
+        } else if cursor.accept_all(&["FORCE", "NULL"]) {
+            ("force_null", columns_or_all(cursor)?)
+        } else {
+            let known = ["delimiter", "null", "quote", "escape", "encoding"];
+            let Some(name) = known.into_iter().find(|name| cursor.accept(&name.to_uppercase())) else {
+                return Err(cursor.error("an option of COPY"));
+            };
+            cursor.accept("AS");
+            if !is_text(cursor) {
+                return Err(cursor.error("a text in quotes"));
+            }
+            (name, vec![cursor.next().map(Word::text).unwrap_or_default()])
+        };
+        if options.insert(name.to_owned(), value).is_some() {
+            return Err(cursor.error(&format!("option {name} only once")));
+        }
+    }
+    Ok(options)
+}
+
+/// `*`, or columns without parentheses.
+fn columns_or_all(cursor: &mut Cursor<'_>) -> Result<Vec<String>, ParseError> {
+    if cursor.accept_token(&Token::Mul) {
+        return Ok(vec!["*".to_owned()]);
+    }
+    let mut columns = vec![cursor.expect_name("a column")?];
+    while cursor.accept_token(&Token::Comma) {
+        columns.push(cursor.expect_name("a column")?);
+    }
+    Ok(columns)
 }
 
 fn compare(sql: &str, cursor: &mut Cursor<'_>) -> Result<Compare, ParseError> {
@@ -253,6 +329,28 @@ mod tests {
         assert_eq!(table, ["cass", "ks", "T"]);
         assert!(options.is_empty());
         only("COPY t TO 'x.parquet' WITH (FORMAT parquet)");
+    }
+
+    #[test]
+    fn rows_go_to_and_come_from_the_client() {
+        let kind = |sql: &str| parse(sql).expect("parses").remove(0).kind;
+        let StatementKind::CopyOut { source: CopySource::Query(query), options, .. } =
+            kind("COPY (SELECT 1, (2)) TO STDOUT (FORMAT csv, HEADER, FORCE_QUOTE *)")
+        else {
+            panic!()
+        };
+        assert_eq!(query.text, "SELECT 1, (2)");
+        assert_eq!((&options["format"][0], &options["force_quote"][0]), (&"csv".to_owned(), &"*".to_owned()));
+        let old =
+            "COPY cass.ks.\"T\" (a, \"B\") FROM STDIN WITH CSV HEADER DELIMITER AS ';' NULL '' FORCE NOT NULL a, b";
+        let StatementKind::CopyIn { table, columns, options } = kind(old) else { panic!() };
+        assert_eq!((table.join("."), columns), ("cass.ks.T".to_owned(), vec!["a".to_owned(), "B".to_owned()]));
+        assert_eq!(
+            (&options["delimiter"][0], &options["null"][0], &options["force_not_null"][1]),
+            (&";".to_owned(), &String::new(), &"b".to_owned())
+        );
+        assert!(matches!(kind("COPY t TO STDOUT"), StatementKind::CopyOut { .. }));
+        assert!(parse("COPY t FROM STDIN WITH NONSENSE").is_err());
     }
 
     #[test]

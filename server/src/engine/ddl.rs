@@ -145,9 +145,13 @@ impl FullName {
 
     /// For SQL: names come through as they are.
     pub(super) fn quoted(&self) -> String {
-        let quoted = |name: &String| format!("\"{}\"", name.replace('"', "\"\""));
-        [&self.catalog, &self.schema, &self.table].map(quoted).join(".")
+        [&self.catalog, &self.schema, &self.table].map(|name| quoted(name)).join(".")
     }
+}
+
+/// A name in quotes.
+pub(super) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 fn full_name(session: &Session, name: &ObjectName) -> Result<FullName, EngineError> {

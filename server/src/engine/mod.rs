@@ -12,6 +12,8 @@
 //! - [`ddl`]: statements that create and drop
 //! - [`analyze`]: what samples of tables told, and where it is kept
 //! - [`insert`]: columns of a Cassandra table by name
+//! - [`copy_in`]: rows that a client sends
+//! - [`cursor`]: rows that a client fetches piece by piece
 //! - [`run`]: where a query runs
 //! - [`result`]: how its rows come back from executors
 //! - [`queues`]: tenants' queues
@@ -22,6 +24,8 @@
 
 mod analyze;
 mod convert;
+mod copy_in;
+mod cursor;
 mod ddl;
 mod error;
 mod explain;
@@ -58,10 +62,11 @@ use sluice_planner::distribute::{rules_for_one_process, rules_for_stages};
 use sluice_scheduler::cluster::{ExecutorSummary, FrameworksService, Scheduler, SchedulerOptions, StageSummary};
 use sluice_scheduler::frameworks_proto::frameworks_server::FrameworksServer;
 
+pub use copy_in::CopyInput;
 pub use error::{EngineError, SqlState};
 pub use query::{Placement, QueryHandle, QueryRecord, QueryResult, QuerySummary, StopReason};
 pub use session::{Notice, Prepared, Protocol, Session, SessionOptions, TableInfo, TransactionStatus};
-pub use sluice_planner::statement::{Statement, StatementKind};
+pub use sluice_planner::statement::{Statement, StatementKind, TransferOptions};
 pub use sluice_scheduler::core::{Options as SharingOptions, Policy as SharingPolicy};
 
 use analyze::StatisticsStore;

@@ -10,9 +10,10 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::information_schema::{INFORMATION_SCHEMA, INFORMATION_SCHEMA_TABLES};
 use datafusion::catalog::{CatalogProviderList, TableProvider};
 use datafusion::common::metadata::ScalarAndMetadata;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{ParamValues, TableReference, plan_datafusion_err};
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::logical_expr::{LogicalPlan, TableType};
+use datafusion::logical_expr::{Expr, LogicalPlan, TableType};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::scalar::ScalarValue;
@@ -24,10 +25,12 @@ use sluice_planner::statement::{self, Show, Statement, StatementKind, Transfer};
 use sluice_planner::suggest::nearest;
 use sluice_scheduler::cluster::{JobTag, LEAST_TASK_MEMORY_BYTES};
 
+use super::copy_in::CopyInput;
+use super::cursor::{CursorInfo, Cursors};
 use super::error::{EngineError, SqlState};
 use super::query::{QueryHandle, QueryRecord, QueryResult, StopReason, WaitedFor};
 use super::settings::{Settings, Target};
-use super::{Engine, analyze, context_over, ddl, explain, insert, queues, run, system, transfer};
+use super::{Engine, analyze, context_over, copy_in, ddl, explain, insert, queues, run, system, transfer};
 use crate::pgcatalog;
 
 /// Notices that wait for a client; more are dropped.
@@ -125,6 +128,7 @@ pub struct Session {
     requested_database: Option<String>,
     /// DataFusion settings that the client changed, for the plans of both kinds.
     overrides: Mutex<HashMap<String, String>>,
+    cursors: Cursors,
 }
 
 impl Session {
@@ -149,6 +153,7 @@ impl Session {
             database: RwLock::new(DEFAULT_CATALOG.to_owned()),
             requested_database: options.database,
             overrides: Mutex::default(),
+            cursors: Cursors::default(),
         }
     }
 
@@ -272,6 +277,24 @@ impl Session {
                 }
                 _ => (None, Arc::new(Schema::empty()), false, Vec::new()),
             },
+            StatementKind::CopyOut { source, columns, .. } => {
+                let plan = transfer::copied(self, source, columns).boxed().await?;
+                let types = parameter_types_of(&plan, parameter_types)?;
+                let (schema, _) = result_schema(&plan, &types)?;
+                (Some(plan), schema, false, types)
+            }
+            StatementKind::CopyIn { table, columns, .. } => {
+                (None, copy_in::columns(self, table, columns).boxed().await?, false, Vec::new())
+            }
+            StatementKind::DeclareCursor { query, .. } => {
+                let StatementKind::Sql(sql) = &query.kind else {
+                    return Err(EngineError::new(SqlState::SYNTAX_ERROR, "a cursor is for a query"));
+                };
+                let plan = self.plan(query, sql).await?;
+                let types = parameter_types_of(&plan, parameter_types)?;
+                (Some(plan), Arc::new(Schema::empty()), false, types)
+            }
+            StatementKind::Fetch { name, is_move: false, .. } => (None, self.cursors.schema(name)?, true, Vec::new()),
             StatementKind::Show(show) => (None, show_schema(show), true, Vec::new()),
             StatementKind::ShowSetting(name) => (None, setting_schema(name), true, Vec::new()),
             _ => (None, Arc::new(Schema::empty()), false, Vec::new()),
@@ -284,6 +307,16 @@ impl Session {
         self: &Arc<Self>,
         prepared: &Prepared,
         parameters: Vec<ScalarValue>,
+    ) -> Result<QueryHandle, EngineError> {
+        self.execute_from(prepared, parameters, None).await
+    }
+
+    /// The same for a statement that rows are sent for, `COPY ... FROM STDIN`.
+    pub async fn execute_from(
+        self: &Arc<Self>,
+        prepared: &Prepared,
+        parameters: Vec<ScalarValue>,
+        input: Option<CopyInput>,
     ) -> Result<QueryHandle, EngineError> {
         if self.transaction_status() == TransactionStatus::Failed && !prepared.statement.is_transaction_end() {
             return Err(EngineError::new(
@@ -307,7 +340,7 @@ impl Session {
         let waited_for = WaitedFor::new(&record);
         let result = tokio::select! {
             biased;
-            result = self.execute_kind(prepared, parameters, &record) => result,
+            result = self.execute_kind(prepared, parameters, input, &record) => result,
             () = record.control.stopped() => Err(record.control.error()),
         };
         waited_for.has_come();
@@ -333,20 +366,46 @@ impl Session {
         self: &Arc<Self>,
         prepared: &Prepared,
         parameters: Vec<ScalarValue>,
+        input: Option<CopyInput>,
         record: &Arc<QueryRecord>,
     ) -> Result<QueryResult, EngineError> {
         let statement = &prepared.statement;
+        let plan = || match prepared.plan.clone() {
+            Some(plan) => bind(plan, &prepared.parameter_types, parameters),
+            None => Err(EngineError::new(SqlState::INTERNAL, "a statement without a plan")),
+        };
         match &statement.kind {
             StatementKind::Sql(sql) => {
                 self.engine.queries.add(record.clone());
                 if ddl::is_ours(sql) {
                     return ddl::execute(self, statement, sql, record).boxed().await;
                 }
-                let Some(plan) = prepared.plan.clone() else {
-                    return Err(EngineError::new(SqlState::INTERNAL, "a statement without a plan"));
-                };
-                let plan = bind(plan, &prepared.parameter_types, parameters)?;
-                run::execute(self, plan, statement.tag, record).boxed().await
+                run::execute(self, plan()?, statement.tag, record).boxed().await
+            }
+            StatementKind::CopyOut { .. } | StatementKind::CopyIn { .. } if self.protocol != Protocol::Postgres => {
+                Err(EngineError::not_supported("COPY between the server and its client over this protocol")
+                    .with_hint("run the query itself, or INSERT"))
+            }
+            StatementKind::CopyOut { .. } => {
+                self.engine.queries.add(record.clone());
+                run::execute(self, plan()?, statement.tag, record).boxed().await
+            }
+            StatementKind::CopyIn { table, .. } => {
+                self.engine.queries.add(record.clone());
+                let input = input.ok_or_else(|| EngineError::new(SqlState::INTERNAL, "COPY without its rows"))?;
+                let rows = copy_in::execute(self, table, prepared.schema.clone(), input, record).boxed().await?;
+                Ok(QueryResult::Command { tag: format!("COPY {rows}"), rows_affected: Some(rows) })
+            }
+            StatementKind::DeclareCursor { name, is_holdable, query } => {
+                self.cursors.declare(self, name, *is_holdable, query, plan()?).boxed().await?;
+                Ok(command(statement.tag))
+            }
+            StatementKind::Fetch { name, direction, is_move: false } => {
+                Ok(QueryResult::Rows(self.cursors.fetch(name, *direction, record).await?))
+            }
+            StatementKind::Fetch { name, direction, is_move: true } => {
+                let rows = self.cursors.pass(name, *direction, record).boxed().await?;
+                Ok(QueryResult::Command { tag: format!("MOVE {rows}"), rows_affected: None })
             }
             StatementKind::Explain { analyze, verbose, format, statement: inner } => {
                 self.engine.queries.add(record.clone());
@@ -385,8 +444,10 @@ impl Session {
             StatementKind::DiscardAll => {
                 if tag == "DISCARD ALL" {
                     self.reset_all();
+                    self.cursors.close(None)?;
                 }
             }
+            StatementKind::CloseCursor(name) => self.cursors.close(name.as_deref())?,
             StatementKind::Deallocate(name) => {
                 let deallocate = datafusion::logical_expr::Deallocate { name: name.clone() };
                 let plan = LogicalPlan::Statement(datafusion::logical_expr::Statement::Deallocate(deallocate));
@@ -411,6 +472,7 @@ impl Session {
                     self.warn(SqlState::NO_TRANSACTION, "there is no transaction in progress");
                 }
                 self.set_transaction(TransactionStatus::Idle);
+                self.cursors.end_block(failed || matches!(kind, StatementKind::Rollback));
                 let tag = if failed { "ROLLBACK" } else { tag };
                 return Ok(command(tag));
             }
@@ -436,6 +498,10 @@ impl Session {
             | StatementKind::Transfer(_)
             | StatementKind::Show(_)
             | StatementKind::ShowSetting(_)
+            | StatementKind::CopyOut { .. }
+            | StatementKind::CopyIn { .. }
+            | StatementKind::DeclareCursor { .. }
+            | StatementKind::Fetch { .. }
             | StatementKind::Analyze { .. } => {
                 return Err(EngineError::new(SqlState::INTERNAL, "not a statement of the session"));
             }
@@ -754,6 +820,21 @@ impl Session {
         Some(())
     }
 
+    /// Open cursors, by name.
+    pub fn cursors(&self) -> Vec<CursorInfo> {
+        self.cursors.list()
+    }
+
+    /// The columns of an open cursor; `None` if there is none of this name.
+    pub fn cursor_schema(&self, name: &str) -> Option<SchemaRef> {
+        self.cursors.schema(name).ok()
+    }
+
+    /// Closes a cursor; what is not there is closed already.
+    pub fn close_cursor(&self, name: &str) {
+        let _ = self.cursors.close(Some(name));
+    }
+
     /// Every catalog's name.
     pub fn catalog_names(&self) -> Vec<String> {
         self.engine.catalogs.list().catalog_names()
@@ -932,13 +1013,32 @@ pub(super) fn rows_of_text(
     Ok(Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter([Ok(batch)]))))
 }
 
+/// A parameter that is cast, and nothing else is known of, has the type that it is cast to, as in PostgreSQL.
+fn add_casts(plan: &LogicalPlan, inferred: &mut HashMap<String, Option<DataType>>) -> Result<(), EngineError> {
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expression| {
+            expression.apply(|part| {
+                if let Expr::Cast(cast) = part
+                    && let Expr::Placeholder(parameter) = cast.expr.as_ref()
+                    && let Some(unknown @ None) = inferred.get_mut(&parameter.id)
+                {
+                    *unknown = Some(cast.field.data_type().clone());
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    Ok(())
+}
+
 /// Types by position: what the client declared, else what the plan tells, else text.
 fn parameter_types_of(plan: &LogicalPlan, declared: &[Option<DataType>]) -> Result<Vec<DataType>, EngineError> {
     // The parameters of PREPARE belong to the statement in it.
     if matches!(plan, LogicalPlan::Statement(datafusion::logical_expr::Statement::Prepare(_))) {
         return Ok(Vec::new());
     }
-    let inferred = plan.get_parameter_types()?;
+    let mut inferred = plan.get_parameter_types()?;
+    add_casts(plan, &mut inferred)?;
     let mut count = declared.len();
     for name in inferred.keys() {
         let index = name.trim_start_matches('$').parse::<usize>().map_err(|_| {

@@ -1,11 +1,8 @@
 //! Metadata calls: what there is, and what the service can do.
 
-use arrow_flight::sql::metadata::{
-    SqlInfoData, SqlInfoDataBuilder, XdbcTypeInfo, XdbcTypeInfoData, XdbcTypeInfoDataBuilder,
-};
+use arrow_flight::sql::metadata::{XdbcTypeInfo, XdbcTypeInfoData, XdbcTypeInfoDataBuilder};
 use arrow_flight::sql::{
-    CommandGetCatalogs, CommandGetDbSchemas, CommandGetTables, Nullable, Searchable, SqlInfo, SqlSupportedTransaction,
-    XdbcDataType,
+    CommandGetCatalogs, CommandGetDbSchemas, CommandGetTables, Nullable, Searchable, XdbcDataType,
 };
 use datafusion::arrow::array::{ArrayRef, AsArray, Int32Array, RecordBatch, StringArray};
 use datafusion::arrow::compute::like;
@@ -119,24 +116,6 @@ pub fn table_types() -> Result<RecordBatch, ArrowError> {
     let types: ArrayRef = Arc::new(StringArray::from(vec!["BASE TABLE", "VIEW"]));
     let schema = Arc::new(Schema::new(vec![Field::new("table_type", DataType::Utf8, false)]));
     RecordBatch::try_new(schema, vec![types])
-}
-
-/// What the service says about itself.
-pub fn sql_info() -> arrow_flight::error::Result<SqlInfoData> {
-    let mut builder = SqlInfoDataBuilder::new();
-    builder.append(SqlInfo::FlightSqlServerName, "Sluice");
-    builder.append(SqlInfo::FlightSqlServerVersion, env!("CARGO_PKG_VERSION"));
-    builder.append(SqlInfo::FlightSqlServerArrowVersion, "1.3");
-    builder.append(SqlInfo::FlightSqlServerReadOnly, false);
-    builder.append(SqlInfo::FlightSqlServerSql, true);
-    builder.append(SqlInfo::FlightSqlServerSubstrait, false);
-    builder.append(SqlInfo::FlightSqlServerTransaction, SqlSupportedTransaction::None as i32);
-    builder.append(SqlInfo::SqlIdentifierQuoteChar, "\"");
-    builder.append(SqlInfo::SqlDdlCatalog, true);
-    builder.append(SqlInfo::SqlDdlSchema, true);
-    builder.append(SqlInfo::SqlDdlTable, true);
-    builder.append(SqlInfo::SqlAllTablesAreSelectable, true);
-    builder.build()
 }
 
 /// The types of columns, as ODBC and JDBC want to know them.

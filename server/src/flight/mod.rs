@@ -4,7 +4,8 @@
 //! - [`service`]: statements, prepared statements and their results
 //! - [`handles`]: what a client's ticket or handle stands for, and for how long
 //! - [`parameters`]: a prepared statement's parameters, from Arrow
-//! - [`metadata`]: catalogs, schemas, tables, types
+//! - [`users`]: who a client is
+//! - [`metadata`]: catalogs, schemas, tables, types; [`sql_info`]: what the service can do
 //! - [`portable`]: results in the types that every Arrow client reads
 //!
 //! A ticket is a random number that is good once and for a while. A statement runs when its ticket
@@ -18,6 +19,8 @@ mod metadata;
 mod parameters;
 mod portable;
 mod service;
+mod sql_info;
+mod users;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,13 +40,20 @@ pub struct FlightOptions {
     pub max_message_bytes: usize,
     /// Tickets and prepared statements that clients may hold at a time, together.
     pub max_handles: usize,
-    /// How long a ticket or a prepared statement that nobody uses is kept.
+    /// Clients that may be logged in at a time.
+    pub max_logins: usize,
+    /// How long a ticket, a prepared statement or a login that nobody uses is kept.
     pub handle_lifetime: Duration,
 }
 
 impl Default for FlightOptions {
     fn default() -> Self {
-        Self { max_message_bytes: 16 << 20, max_handles: 1000, handle_lifetime: Duration::from_secs(600) }
+        Self {
+            max_message_bytes: 16 << 20,
+            max_handles: 1000,
+            max_logins: 1000,
+            handle_lifetime: Duration::from_secs(600),
+        }
     }
 }
 

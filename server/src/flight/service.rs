@@ -13,7 +13,10 @@ use arrow_flight::sql::{
     CommandPreparedStatementQuery, CommandPreparedStatementUpdate, CommandStatementQuery, CommandStatementUpdate,
     DoPutPreparedStatementResult, ProstMessageExt, SqlInfo, TicketStatementQuery,
 };
-use arrow_flight::{Action, FlightDescriptor, FlightEndpoint, FlightInfo, IpcMessage, SchemaAsIpc, Ticket};
+use arrow_flight::{
+    Action, FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeRequest, HandshakeResponse, IpcMessage, SchemaAsIpc,
+    Ticket,
+};
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -22,14 +25,14 @@ use datafusion::arrow::ipc::writer::IpcWriteOptions;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, TryStreamExt};
 use prost::Message;
-use tonic::{Request, Response, Status};
+use sluice_planner::statement::numbered_parameters;
+use tonic::{Request, Response, Status, Streaming};
 
 use super::handles::{Handles, Planned};
+use super::sql_info::sql_info;
+use super::users::Tokens;
 use super::{FlightOptions, metadata, parameters, portable};
 use crate::engine::{Engine, EngineError, Protocol, QueryResult, Session, SessionOptions, SqlState, StatementKind};
-
-/// The user of a client that does not say who it is.
-const ANONYMOUS: &str = "anonymous";
 
 type DoGet = Response<<Service as FlightService>::DoGetStream>;
 
@@ -37,18 +40,20 @@ type DoGet = Response<<Service as FlightService>::DoGetStream>;
 pub struct Service {
     engine: Arc<Engine>,
     handles: Handles,
+    tokens: Tokens,
 }
 
 impl Service {
     /// The service over `engine`.
     pub fn new(engine: Arc<Engine>, options: FlightOptions) -> Self {
-        Self { engine, handles: Handles::new(options.max_handles, options.handle_lifetime) }
+        let handles = Handles::new(options.max_handles, options.handle_lifetime);
+        Self { engine, handles, tokens: Tokens::new(options.max_logins, options.handle_lifetime) }
     }
 
     fn open_session<T>(&self, request: &Request<T>) -> Result<Arc<Session>, Status> {
         let header = |name: &str| request.metadata().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let options = SessionOptions {
-            user: ANONYMOUS.to_owned(),
+            user: self.tokens.user(request.metadata())?,
             database: header("database"),
             application_name: header("user-agent"),
             client_address: request.remote_addr().map(|address| address.to_string()),
@@ -60,7 +65,8 @@ impl Service {
 
     async fn plan<T>(&self, sql: &str, request: &Request<T>) -> Result<Planned, Status> {
         let session = self.open_session(request)?;
-        let mut statements = session.parse(sql).map_err(status)?;
+        let sql = numbered_parameters(sql).map_err(|error| status(error.into()))?;
+        let mut statements = session.parse(&sql).map_err(status)?;
         let statement = match (statements.pop(), statements.is_empty()) {
             (Some(statement), true) => statement,
             (None, _) => return Err(Status::invalid_argument("there is no statement in this text")),
@@ -198,6 +204,19 @@ fn status(error: EngineError) -> Status {
 #[tonic::async_trait]
 impl FlightSqlService for Service {
     type FlightService = Self;
+
+    /// Gives a token to who says who it is.
+    async fn do_handshake(
+        &self,
+        request: Request<Streaming<HandshakeRequest>>,
+    ) -> Result<Response<BoxStream<'static, Result<HandshakeResponse, Status>>>, Status> {
+        let token = self.tokens.issue(self.tokens.user(request.metadata())?)?;
+        let header = token.parse().map_err(|_| Status::internal("a token is no header"))?;
+        let answer = HandshakeResponse { protocol_version: 0, payload: Bytes::from(token) };
+        let mut response = Response::new(stream::iter([Ok(answer)]).boxed());
+        response.metadata_mut().insert("authorization", header);
+        Ok(response)
+    }
 
     async fn get_flight_info_statement(
         &self,
@@ -347,13 +366,13 @@ impl FlightSqlService for Service {
         query: CommandGetSqlInfo,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
-        let info = metadata::sql_info().map_err(|error| Status::internal(error.to_string()))?;
+        let info = sql_info().map_err(|error| Status::internal(error.to_string()))?;
         let schema = query.clone().into_builder(&info).schema();
         flight_info(&schema, query, request.into_inner())
     }
 
     async fn do_get_sql_info(&self, query: CommandGetSqlInfo, _: Request<Ticket>) -> Result<DoGet, Status> {
-        let info = metadata::sql_info().map_err(|error| Status::internal(error.to_string()))?;
+        let info = sql_info().map_err(|error| Status::internal(error.to_string()))?;
         one_batch(query.into_builder(&info).build())
     }
 

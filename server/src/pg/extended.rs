@@ -16,7 +16,7 @@ use super::params::Parameter;
 use super::rows::{Progress, Rows};
 use super::types::PgType;
 use super::wire::Failure;
-use crate::engine::{EngineError, Prepared, QueryResult, SqlState};
+use crate::engine::{EngineError, Prepared, QueryResult, SqlState, StatementKind};
 
 /// What `Parse` made.
 #[derive(Clone)]
@@ -112,7 +112,8 @@ impl Connection<'_> {
         let values =
             values.map(|(index, ((parameter, value), format))| parameter.decode(index + 1, value, format, &time_zone));
         let values = values.collect::<Result<Vec<_>, EngineError>>()?;
-        let column_count = statement.prepared.as_ref().map_or(0, |prepared| prepared.schema.fields().len());
+        let with_rows = statement.prepared.as_ref().filter(|prepared| prepared.returns_rows);
+        let column_count = with_rows.map_or(0, |prepared| prepared.schema.fields().len());
         // A command has no columns, and the codes that clients send along for all are then for none.
         let codes = if column_count == 0 { &[][..] } else { &bind.result_formats };
         let result_formats = formats(codes, column_count, "result")?;
@@ -148,7 +149,12 @@ impl Connection<'_> {
                 }
             }
             Target::Portal => {
-                let portal = self.portals.get(name).ok_or_else(|| no_portal(name))?;
+                let Some(portal) = self.portals.get(name) else {
+                    // Cursors are portals to PostgreSQL, and psycopg describes its own so.
+                    let schema = self.session.cursor_schema(name).ok_or_else(|| no_portal(name))?;
+                    put_row_description(&mut self.wire.out, &schema, |_| Format::Text);
+                    return Ok(());
+                };
                 match &portal.prepared {
                     Some(prepared) if prepared.returns_rows => {
                         put_row_description(&mut self.wire.out, &prepared.schema, |index| portal.format_of(index));
@@ -215,9 +221,15 @@ impl Connection<'_> {
             put_complete(&mut self.wire.out, prepared.statement.tag());
             return Ok(None);
         }
+        if matches!(prepared.statement.kind, StatementKind::CopyIn { .. }) {
+            return self.copy_in(prepared).await.map(|()| None);
+        }
         let session = self.session;
         let handle = self.with_notices(session.execute(prepared, parameters)).await??;
         match handle.into_result() {
+            QueryResult::Rows(stream) if matches!(prepared.statement.kind, StatementKind::CopyOut { .. }) => {
+                self.copy_out(prepared, stream).await.map(|()| None)
+            }
             QueryResult::Rows(stream) => {
                 let format_of = |index: usize| formats.get(index).copied().unwrap_or(Format::Text);
                 let columns = encode::columns(&prepared.schema, format_of);
@@ -236,7 +248,8 @@ impl Connection<'_> {
     pub(super) fn close(&mut self, target: Target, name: &str) {
         match target {
             Target::Statement => drop(self.statements.remove(name)),
-            Target::Portal => drop(self.portals.remove(name)),
+            Target::Portal if self.portals.remove(name).is_none() => self.session.close_cursor(name),
+            Target::Portal => {}
         }
         put_close_complete(&mut self.wire.out);
     }

@@ -13,6 +13,7 @@
 //! - [`startup`]: from the first byte to `ReadyForQuery`, under small limits
 //! - [`connection`]: the loop over messages, and what all statements share
 //! - [`simple`], [`extended`]: the two query protocols; [`rows`]: results on their way out
+//! - [`copy`]: rows to and from a client as a stream of bytes
 //! - [`types`], [`encode`] (text, binary, json, numeric), [`params`]: values on the wire
 //! - [`wire`], [`frontend`], [`backend`]: bytes, messages in, messages out
 //! - [`cancel`]: secret keys and whom they cancel
@@ -20,6 +21,7 @@
 mod backend;
 mod cancel;
 mod connection;
+mod copy;
 mod encode;
 mod extended;
 mod frontend;
@@ -34,6 +36,7 @@ mod wire;
 use std::time::Duration;
 
 pub use listener::serve;
+pub(crate) use params::array_elements;
 pub(crate) use types::{PG_TYPE_METADATA, PgType, type_modifier};
 
 /// Limits of the PostgreSQL front end.

@@ -46,6 +46,17 @@ impl Parameter {
         format: Format,
         time_zone: &str,
     ) -> Result<ScalarValue, EngineError> {
+        self.read(value, format, time_zone).map_err(|mut error| {
+            error.message = format!("parameter ${number}: {}", error.message);
+            error
+        })
+    }
+
+    /// Reads a value; none is null.
+    ///
+    /// # Errors
+    /// 22P02 or 22P03 if the bytes are no value of the type; the value itself is not repeated.
+    pub fn read(&self, value: Option<Bytes>, format: Format, time_zone: &str) -> Result<ScalarValue, EngineError> {
         let Some(bytes) = value else {
             return ScalarValue::try_from(&self.data_type).map_err(EngineError::from);
         };
@@ -53,11 +64,7 @@ impl Parameter {
             Format::Text => text_of(&bytes).and_then(|text| from_text(text, self.oid, &self.data_type, time_zone)),
             Format::Binary => from_binary(bytes, self.oid),
         };
-        let decoded = decoded.and_then(|value| fit(value, &self.data_type));
-        decoded.map_err(|mut error| {
-            error.message = format!("parameter ${number}: {}", error.message);
-            error
-        })
+        decoded.and_then(|value| fit(value, &self.data_type))
     }
 }
 
@@ -108,6 +115,12 @@ fn from_text(text: &str, oid: u32, wanted: &DataType, time_zone: &str) -> Result
             let text = ScalarValue::from(text.trim());
             text.cast_to(&local).and_then(|moment| moment.cast_to(&declared)).map_err(|_| not_a(&declared))
         }
+        DataType::Date32 => {
+            // JDBC's driver sends a date with the time zone that it is in, which means nothing for a date.
+            let day = text.trim().split_once(" +").map_or(text.trim(), |(day, _)| day);
+            let day = day.split_once(" -").map_or(day, |(day, _)| day);
+            ScalarValue::from(day).cast_to(&declared).map_err(|_| not_a(&declared))
+        }
         other => ScalarValue::from(text.trim()).cast_to(other).map_err(|_| not_a(other)),
     }
 }
@@ -149,7 +162,7 @@ fn bytea(text: &str) -> Option<Vec<u8>> {
 }
 
 /// The elements of a one-dimensional array literal: `{1,NULL,"a b"}`. `None` if it is not one.
-fn array_elements(text: &str) -> Option<Vec<Option<String>>> {
+pub fn array_elements(text: &str) -> Option<Vec<Option<String>>> {
     let inner = text.trim().strip_prefix('{')?.strip_suffix('}')?;
     if inner.trim().is_empty() {
         return Some(Vec::new());

@@ -3,10 +3,12 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::{StreamExt, poll};
 use std::task::Poll;
 
+use super::copy::CopyWriter;
 use super::encode::{BatchEncoder, Column, EncodeOptions};
 use super::wire::{FLUSH_BYTES, Failure, Wire};
 use crate::engine::EngineError;
@@ -19,6 +21,8 @@ pub struct Rows {
     stream: SendableRecordBatchStream,
     columns: Vec<Column>,
     options: EncodeOptions,
+    /// How rows are written that are copied out; others are messages of their own.
+    copy: Option<CopyWriter>,
     batch: Option<BatchEncoder>,
     next_row: usize,
     /// Rows sent so far.
@@ -43,7 +47,20 @@ pub enum Progress {
 impl Rows {
     /// The rows of `stream`, to be written as `columns` were described.
     pub fn new(stream: SendableRecordBatchStream, columns: Vec<Column>, options: EncodeOptions) -> Self {
-        Self { stream, columns, options, batch: None, next_row: 0, sent: 0 }
+        Self { stream, columns, options, copy: None, batch: None, next_row: 0, sent: 0 }
+    }
+
+    /// The rows of `stream` as `COPY ... TO STDOUT` writes them.
+    pub fn copied(stream: SendableRecordBatchStream, copy: CopyWriter, options: EncodeOptions) -> Self {
+        let columns = copy.columns().to_vec();
+        Self { copy: Some(copy), ..Self::new(stream, columns, options) }
+    }
+
+    /// What comes after the last row of a copy.
+    pub fn end_copy(&mut self, out: &mut BytesMut) {
+        if let Some(copy) = &mut self.copy {
+            copy.put_end(out);
+        }
     }
 
     /// Sends rows until the end, or until `limit` have been sent in this round.
@@ -58,7 +75,10 @@ impl Rows {
                 if left == 0 {
                     return Ok(Progress::Suspended);
                 }
-                batch.put_row(self.next_row, &mut wire.out)?;
+                match &mut self.copy {
+                    None => batch.put_row(self.next_row, &mut wire.out)?,
+                    Some(copy) => copy.put_row(batch, self.next_row, &mut wire.out)?,
+                }
                 self.next_row += 1;
                 self.sent += 1;
                 left -= 1;

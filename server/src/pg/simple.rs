@@ -5,7 +5,7 @@ use super::connection::{Connection, rows_tag};
 use super::encode;
 use super::rows::Rows;
 use super::wire::Failure;
-use crate::engine::{EngineError, QueryResult, SqlState, Statement};
+use crate::engine::{EngineError, QueryResult, SqlState, Statement, StatementKind};
 
 impl Connection<'_> {
     /// Runs the statements of `sql` one after another; the first error ends the string.
@@ -30,17 +30,24 @@ impl Connection<'_> {
             return Ok(());
         }
         let session = self.session;
-        let run = async {
+        let prepare = async {
             let prepared = session.prepare(statement.clone(), &[]).await?;
             if !prepared.parameter_types.is_empty() {
                 return Err(EngineError::new(SqlState::UNDEFINED_PARAMETER, "there is no parameter $1")
                     .with_hint("bind parameters through the extended query protocol"));
             }
-            session.execute(&prepared, Vec::new()).await
+            Ok(prepared)
         };
-        let handle = self.with_notices(run).await??;
+        let prepared = self.with_notices(prepare).await??;
+        if matches!(statement.kind, StatementKind::CopyIn { .. }) {
+            return self.copy_in(&prepared).await;
+        }
+        let handle = self.with_notices(session.execute(&prepared, Vec::new())).await??;
         let schema = handle.schema.clone();
         match handle.into_result() {
+            QueryResult::Rows(stream) if matches!(statement.kind, StatementKind::CopyOut { .. }) => {
+                self.copy_out(&prepared, stream).await?;
+            }
             QueryResult::Rows(stream) => {
                 put_row_description(&mut self.wire.out, &schema, |_| Format::Text);
                 let columns = encode::columns(&schema, |_| Format::Text);

@@ -4,9 +4,11 @@
 //! `pg_database` and are connected to by their names.
 
 use std::sync::{Arc, Weak};
+use std::time::UNIX_EPOCH;
 
 use datafusion::catalog::{CatalogProviderList, SchemaProvider};
 use datafusion::logical_expr::TableType;
+use datafusion::sql::sqlparser::keywords::ALL_KEYWORDS;
 
 use super::catalogs::PG_CATALOG;
 use super::definitions::{Definition, Row};
@@ -69,6 +71,8 @@ impl Source {
             "pg_roles" | "pg_authid" => vec![vec![text("oid", OWNER_OID), text("rolname", self.user())]],
             "pg_user" | "pg_shadow" => vec![vec![text("usesysid", OWNER_OID), text("usename", self.user())]],
             "pg_stat_activity" => self.activity(scope),
+            "pg_get_keywords" => ALL_KEYWORDS.iter().map(|word| vec![("word", word.to_lowercase())]).collect(),
+            "pg_cursors" => self.cursors(),
             "pg_am" => rows("oid amname amtype amhandler", &["2 heap t heap_tableam_handler", "403 btree i bthandler"]),
             "pg_tablespace" => rows("oid spcname", &["1663 pg_default", "1664 pg_global"]),
             "pg_collation" => rows("oid collname", &["100 default", "950 C", "951 POSIX"]),
@@ -188,6 +192,20 @@ impl Source {
             ]
         });
         settings.collect()
+    }
+
+    fn cursors(&self) -> Vec<Row> {
+        let Some(session) = self.session.upgrade() else { return Vec::new() };
+        let cursors = session.cursors().into_iter().map(|cursor| {
+            let declared = cursor.declared.duration_since(UNIX_EPOCH).unwrap_or_default();
+            vec![
+                ("name", cursor.name),
+                ("statement", cursor.statement),
+                text("is_holdable", if cursor.is_holdable { "t" } else { "f" }),
+                text("creation_time", declared.as_micros()),
+            ]
+        });
+        cursors.collect()
     }
 
     fn activity(&self, scope: &Scope) -> Vec<Row> {

@@ -14,12 +14,14 @@ use datafusion::common::ScalarValue;
 use datafusion::config::ConfigOptions;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{
-    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
+    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TableType, TypeSignature, Volatility,
 };
+use futures::FutureExt;
 
 use super::catalogs::PG_CATALOG;
 use super::content::{OWNER_OID, Source, schema_oid, table_oid};
 use super::oids::{Object, object_of};
+use super::rewrite::like_pattern;
 use super::types::{BuiltIn, format_type};
 use crate::engine::{EngineError, Session, SqlState};
 
@@ -125,7 +127,10 @@ const FUNCTIONS: &[(&str, DataType, Body)] = &[
     ("pg_get_expr", DataType::Utf8, |_| Ok(Value::Null)),
     ("pg_get_indexdef", DataType::Utf8, |_| Ok(Value::Null)),
     ("pg_get_constraintdef", DataType::Utf8, |_| Ok(Value::Null)),
-    ("pg_get_viewdef", DataType::Utf8, |_| Ok(Value::Null)),
+    ("pg_get_viewdef", DataType::Utf8, |call| Ok(call.number(0).and_then(|oid| view_definition(call, oid)).into())),
+    ("sluice_like_pattern", DataType::Utf8, |call| {
+        Ok(call.argument(0).zip(call.argument(1)).map(|(pattern, escape)| like_pattern(pattern, escape)).into())
+    }),
     ("pg_get_ruledef", DataType::Utf8, |_| Ok(Value::Null)),
     ("pg_get_triggerdef", DataType::Utf8, |_| Ok(Value::Null)),
     ("pg_get_functiondef", DataType::Utf8, |_| Ok(Value::Null)),
@@ -140,6 +145,7 @@ const FUNCTIONS: &[(&str, DataType, Body)] = &[
     ("pg_relation_is_publishable", DataType::Boolean, |_| Ok(Value::Truth(false))),
     ("pg_tablespace_location", DataType::Utf8, |_| Ok("".into())),
     ("pg_table_size", DataType::Int64, |_| Ok(Value::Null)),
+    ("pg_tablespace_size", DataType::Int64, |_| Ok(Value::Number(0))),
     ("pg_relation_size", DataType::Int64, |_| Ok(Value::Null)),
     ("pg_total_relation_size", DataType::Int64, |_| Ok(Value::Null)),
     ("pg_indexes_size", DataType::Int64, |_| Ok(Value::Null)),
@@ -222,6 +228,17 @@ fn user_by_id(call: &Call<'_>) -> Result<Value> {
 
 fn failure(state: SqlState, message: String) -> DataFusionError {
     DataFusionError::External(Box::new(EngineError::new(state, message)))
+}
+
+/// The query of a view.
+fn view_definition(call: &Call<'_>, oid: i32) -> Option<String> {
+    let Some(Object::Table { catalog, schema, name }) = object_of(oid) else { return None };
+    let schema = call.source.catalogs.catalog(&catalog)?.schema(&schema)?;
+    // Views are kept in memory, so that there is nothing to wait for.
+    let view = schema.table(&name).now_or_never()?.ok()??;
+    let definition = view.get_table_definition().filter(|_| view.table_type() == TableType::View)?;
+    let query = definition.find(" AS ").and_then(|place| definition.get(place + 4..)).unwrap_or(definition);
+    Some(query.to_owned())
 }
 
 /// Tables are visible without their schema's name if it is the session's, or PostgreSQL's own.

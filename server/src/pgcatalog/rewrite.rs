@@ -5,14 +5,16 @@
 
 use std::ops::ControlFlow;
 
+use datafusion::arrow::datatypes::DataType as ArrowType;
 use datafusion::sql::sqlparser::ast::{
-    ArrayElemTypeDef, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
+    Array, ArrayElemTypeDef, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
     FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, JoinOperator, ObjectName, ObjectNamePart, Query,
     Select, SelectItem, SetExpr, Statement, TableFactor, Value, VisitMut, VisitorMut,
 };
 
 use super::catalogs::PG_CATALOG;
 use super::definitions::Definition;
+use crate::pg::array_elements;
 
 /// Rewrites a statement of a PostgreSQL client.
 pub fn rewrite(statement: &mut Statement) {
@@ -43,9 +45,22 @@ impl VisitorMut for Rewriter {
 
     fn post_visit_expr(&mut self, expression: &mut Expr) -> ControlFlow<()> {
         match expression {
-            Expr::Function(function) => strip_schema(&mut function.name),
+            Expr::Function(function) => {
+                strip_schema(&mut function.name);
+                if let Some(replacement) = array_function(function) {
+                    *expression = replacement;
+                }
+            }
             Expr::BinaryOp { op, .. } | Expr::AnyOp { compare_op: op, .. } | Expr::AllOp { compare_op: op, .. } => {
                 plain_operator(op);
+            }
+            Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
+                if let Some(escape) = escape_char.take().and_then(|escape| escape.value.into_string())
+                    && escape != "\\"
+                {
+                    let inner = std::mem::replace(pattern.as_mut(), null());
+                    **pattern = escaped_by_backslash(inner, escape);
+                }
             }
             Expr::Collate { expr, collation } if is_byte_order(collation) => {
                 let inner = std::mem::replace(expr.as_mut(), null());
@@ -57,6 +72,11 @@ impl VisitorMut for Rewriter {
                     *expression = object_cast(&object, inner);
                 } else {
                     plain_type(data_type);
+                    if matches!(data_type, DataType::Array(_))
+                        && let Some(elements) = array_literal(expr)
+                    {
+                        **expr = elements;
+                    }
                 }
             }
             _ => {}
@@ -93,8 +113,13 @@ impl VisitorMut for Rewriter {
 
     fn post_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
         // Functions in FROM are found by their bare names.
-        if let TableFactor::Table { name, args: Some(_), .. } = factor {
+        if let TableFactor::Table { name, args: args @ Some(_), .. } = factor {
             strip_schema(name);
+            if last_name(name) == Some("pg_get_keywords") {
+                // Without arguments it is the same each time, and so a relation.
+                *name = ObjectName::from(vec![Ident::new(PG_CATALOG), Ident::new("pg_get_keywords")]);
+                *args = None;
+            }
         }
         ControlFlow::Continue(())
     }
@@ -183,14 +208,93 @@ fn object_cast(object: &str, inner: Expr) -> Expr {
     call(&format!("sluice_{object}_{}", if is_name { "oid" } else { "name" }), inner)
 }
 
+/// `'{a,b}'` where an array is wanted, as the array that it spells.
+fn array_literal(expression: &Expr) -> Option<Expr> {
+    let Expr::Value(value) = expression else { return None };
+    let elements = array_elements(&value.value.clone().into_string()?)?;
+    // What an array without elements is of, only the cast tells.
+    let elements = elements.into_iter().map(|element| element.map_or_else(null, literal)).collect();
+    Some(array_of(elements))
+}
+
+fn array_of(elem: Vec<Expr>) -> Expr {
+    Expr::Array(Array { elem, named: true })
+}
+
+/// Functions over arrays that PostgreSQL's clients call with what is known before anything is read.
+fn array_function(function: &Function) -> Option<Expr> {
+    let name = last_name(&function.name)?.to_ascii_lowercase();
+    let FunctionArguments::List(list) = &function.args else { return None };
+    let arguments: Vec<&Expr> = list
+        .args
+        .iter()
+        .filter_map(|argument| match argument {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(argument)) => Some(argument),
+            _ => None,
+        })
+        .collect();
+    match (name.as_str(), arguments.as_slice()) {
+        ("current_schemas", [with_implicit]) => {
+            let mut schemas = vec![call_with("current_schema", Vec::new())];
+            if with_implicit.to_string().eq_ignore_ascii_case("true") {
+                schemas.insert(0, literal(PG_CATALOG.to_owned()));
+            }
+            Some(array_of(schemas))
+        }
+        ("array_upper", [Expr::Array(array), _]) => {
+            Some(Expr::Value(Value::Number(array.elem.len().to_string(), false).with_empty_span()))
+        }
+        _ => None,
+    }
+}
+
+/// DataFusion's patterns know no other escape than the backslash.
+fn escaped_by_backslash(pattern: Expr, escape: String) -> Expr {
+    let text = match &pattern {
+        Expr::Value(value) => value.value.clone().into_string(),
+        _ => None,
+    };
+    match text {
+        Some(text) => literal(like_pattern(&text, &escape)),
+        None => call_with("sluice_like_pattern", vec![pattern, literal(escape)]),
+    }
+}
+
+/// The pattern with backslashes where it has another character to escape with, or none if that is empty.
+pub fn like_pattern(pattern: &str, escape: &str) -> String {
+    let escape = escape.chars().next();
+    let mut backslashed = String::with_capacity(pattern.len());
+    let mut characters = pattern.chars();
+    while let Some(character) = characters.next() {
+        if Some(character) == escape {
+            backslashed.push('\\');
+            backslashed.extend(characters.next());
+        } else {
+            if character == '\\' {
+                backslashed.push('\\');
+            }
+            backslashed.push(character);
+        }
+    }
+    backslashed
+}
+
+fn literal(text: String) -> Expr {
+    Expr::Value(Value::SingleQuotedString(text).with_empty_span())
+}
+
 fn call(name: &str, argument: Expr) -> Expr {
+    call_with(name, vec![argument])
+}
+
+fn call_with(name: &str, arguments: Vec<Expr>) -> Expr {
     Expr::Function(Function {
         name: ObjectName::from(vec![Ident::new(name)]),
         uses_odbc_syntax: false,
         parameters: FunctionArguments::None,
         args: FunctionArguments::List(FunctionArgumentList {
             duplicate_treatment: None,
-            args: vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))],
+            args: arguments.into_iter().map(|a| FunctionArg::Unnamed(FunctionArgExpr::Expr(a))).collect(),
             clauses: Vec::new(),
         }),
         filter: None,
@@ -204,6 +308,10 @@ fn call(name: &str, argument: Expr) -> Expr {
 fn plain_type(data_type: &mut DataType) {
     if let DataType::Array(ArrayElemTypeDef::SquareBracket(element, _)) = data_type {
         return plain_type(element);
+    }
+    // A uuid is the text that it is written as.
+    if *data_type == DataType::Uuid {
+        *data_type = DataType::Text;
     }
     let DataType::Custom(name, _) = data_type else { return };
     let (Some(last), qualified) = (last_name(name), name.0.len() == 2 && is_pg_catalog(name.0.first())) else { return };
@@ -264,7 +372,11 @@ fn is_aggregate(select: &Select) -> bool {
 }
 
 fn is_always_empty(factor: &TableFactor) -> bool {
-    let TableFactor::Table { name, args, .. } = factor else { return false };
+    let (name, args) = match factor {
+        TableFactor::Table { name, args, .. } => (name, args),
+        TableFactor::Derived { subquery, .. } => return never_has_rows(subquery),
+        _ => return false,
+    };
     let of_catalog = match name.0.len() {
         1 => args.is_none(),
         2 => is_pg_catalog(name.0.first()),
@@ -281,15 +393,21 @@ fn is_always_empty(factor: &TableFactor) -> bool {
 /// Makes a SELECT that finds nothing one that reads nothing: what is in it need not be understood.
 fn empty(select: &mut Select) {
     let mut names: Vec<String> = Vec::new();
-    for item in &mut select.projection {
+    let mut types = Vec::new();
+    for item in &select.projection {
+        let column = match item {
+            SelectItem::UnnamedExpr(expression) | SelectItem::ExprWithAlias { expr: expression, .. } => expression,
+            _ => return,
+        };
+        types.push(column_type(select, column));
         let name = match item {
             SelectItem::UnnamedExpr(expression) => match expression {
-                Expr::Identifier(ident) => ident.value.clone(),
-                Expr::CompoundIdentifier(path) => path.last().map_or_else(String::new, |ident| ident.value.clone()),
+                Expr::Identifier(ident) => folded(ident),
+                Expr::CompoundIdentifier(path) => path.last().map_or_else(String::new, folded),
                 Expr::Function(function) => last_name(&function.name).unwrap_or_default().to_owned(),
                 _ => "?column?".to_owned(),
             },
-            SelectItem::ExprWithAlias { alias, .. } => alias.value.clone(),
+            SelectItem::ExprWithAlias { alias, .. } => folded(alias),
             // All columns of a relation: it has to be read.
             _ => return,
         };
@@ -300,14 +418,47 @@ fn empty(select: &mut Select) {
             names[index].push('_');
         }
     }
-    for (item, name) in select.projection.iter_mut().zip(names) {
-        *item = SelectItem::ExprWithAlias { expr: null_as(DataType::Text), alias: Ident::with_quote('"', name) };
+    for ((item, name), data_type) in select.projection.iter_mut().zip(names).zip(types) {
+        *item = SelectItem::ExprWithAlias { expr: null_as(data_type), alias: Ident::with_quote('"', name) };
     }
     select.from.clear();
     select.selection = Some(truth(false));
     select.group_by = GroupByExpr::Expressions(Vec::new(), Vec::new());
     select.having = None;
     select.distinct = None;
+}
+
+/// A name as it is looked up: in lower case unless quoted.
+fn folded(name: &Ident) -> String {
+    if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() }
+}
+
+/// The type of a column of the relations that a SELECT names; text for all else.
+fn column_type(select: &Select, expression: &Expr) -> DataType {
+    let column = match expression {
+        Expr::Identifier(name) => Some(name),
+        Expr::CompoundIdentifier(path) => path.last(),
+        _ => None,
+    };
+    let relations = select
+        .from
+        .iter()
+        .flat_map(|from| std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation)));
+    let found = column.and_then(|column| {
+        relations
+            .filter_map(|relation| match relation {
+                TableFactor::Table { name, .. } => Definition::of(last_name(name)?),
+                _ => None,
+            })
+            .find_map(|definition| Some(definition.schema.field_with_name(&column.value).ok()?.data_type().clone()))
+    });
+    match found {
+        Some(ArrowType::Boolean) => DataType::Boolean,
+        Some(ArrowType::Int16) => DataType::SmallInt(None),
+        Some(ArrowType::Int32) => DataType::Int(None),
+        Some(ArrowType::Int64) => DataType::BigInt(None),
+        _ => DataType::Text,
+    }
 }
 
 /// A subquery in the place of a value, over the catalog, has at most one row; DataFusion wants to see that it has.
@@ -421,6 +572,44 @@ mod tests {
         assert_eq!(
             rewritten("SELECT (SELECT n.nspname FROM pg_catalog.pg_namespace n WHERE n.oid = t.x) FROM t"),
             "SELECT (SELECT max(n.nspname) FROM pg_catalog.pg_namespace n WHERE n.oid = t.x) FROM t"
+        );
+    }
+
+    #[test]
+    fn what_is_empty_has_its_types() {
+        assert_eq!(
+            rewritten("SELECT i.indisunique, i.indnatts, c.conname FROM pg_constraint c JOIN pg_index i ON true"),
+            "SELECT CAST(NULL AS BOOLEAN) AS \"indisunique\", CAST(NULL AS SMALLINT) AS \"indnatts\", \
+             CAST(NULL AS TEXT) AS \"conname\" WHERE false"
+        );
+    }
+
+    #[test]
+    fn patterns_escape_with_backslashes() {
+        assert_eq!(rewritten("SELECT a LIKE 'b/_\\//%' ESCAPE '/'"), "SELECT a LIKE 'b\\_\\\\\\/%'");
+        assert_eq!(
+            rewritten("SELECT a NOT LIKE $1 || '%' ESCAPE '/'"),
+            "SELECT a NOT LIKE sluice_like_pattern($1 || '%', '/')"
+        );
+        assert_eq!(rewritten("SELECT a LIKE 'b' ESCAPE '\\'"), "SELECT a LIKE 'b'");
+    }
+
+    #[test]
+    fn arrays_are_spelled_out() {
+        assert_eq!(rewritten("SELECT '{a,\"b c\",NULL}'::text[]"), "SELECT ARRAY['a', 'b c', NULL]::TEXT[]");
+        assert_eq!(
+            rewritten("SELECT (pg_catalog.current_schemas(true))[1], array_upper(current_schemas(false), 1)"),
+            "SELECT (ARRAY['pg_catalog', current_schema()])[1], 1"
+        );
+    }
+
+    #[test]
+    fn a_subquery_that_is_empty_makes_its_reader_empty() {
+        assert_eq!(
+            rewritten(
+                "SELECT r.KEY_SEQ AS K FROM (SELECT (x(i.indkey)).n AS KEY_SEQ FROM pg_index i) r WHERE (r.a).x = 1"
+            ),
+            "SELECT CAST(NULL AS TEXT) AS \"k\" WHERE false"
         );
     }
 

@@ -28,12 +28,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
+use datafusion::logical_expr::LogicalPlan;
 use futures::FutureExt;
 use sluice_executor::cassandra::CassandraTable;
 use sluice_executor::transfer::TransferError;
 use sluice_planner::statement::{CopySource, Statement, StatementKind, Transfer, TransferOptions, parse};
 
-use super::ddl::FullName;
+use super::ddl::{FullName, quoted};
 use super::error::{EngineError, SqlState};
 use super::query::{QueryRecord, QueryResult};
 use super::session::Session;
@@ -141,9 +142,42 @@ fn cassandra_table(provider: &Arc<dyn TableProvider>) -> Option<&CassandraTable>
     provider.downcast_ref::<CassandraTable>()
 }
 
+/// The plan of what `COPY ... TO STDOUT` sends.
+pub(super) async fn copied(
+    session: &Session,
+    source: &CopySource,
+    columns: &[String],
+) -> Result<LogicalPlan, EngineError> {
+    let (statement, is_own_text) = match source {
+        CopySource::Query(query) => (query.as_ref().clone(), true),
+        CopySource::Table(parts) => (columns_of(&FullName::of_parts(session, parts)?, columns)?, false),
+    };
+    let StatementKind::Sql(sql) = &statement.kind else {
+        return Err(EngineError::new(SqlState::SYNTAX_ERROR, "COPY takes a query in its parentheses"));
+    };
+    let plan = session.plan(&statement, sql).await.map_err(|error| match is_own_text {
+        true => error,
+        // A place in a text that the client has not sent.
+        false => EngineError { position: None, ..error },
+    })?;
+    match plan {
+        LogicalPlan::Dml(_) | LogicalPlan::Ddl(_) | LogicalPlan::Copy(_) | LogicalPlan::Statement(_) => {
+            Err(EngineError::new(SqlState::SYNTAX_ERROR, "COPY takes a query in its parentheses"))
+        }
+        plan => Ok(plan),
+    }
+}
+
 /// `SELECT * FROM name`.
 fn all_of(name: &FullName) -> Result<Statement, EngineError> {
-    let sql = format!("SELECT * FROM {}", name.quoted());
+    columns_of(name, &[])
+}
+
+/// `SELECT columns FROM name`; no columns are all.
+fn columns_of(name: &FullName, columns: &[String]) -> Result<Statement, EngineError> {
+    let columns: Vec<String> = columns.iter().map(|column| quoted(column)).collect();
+    let columns = if columns.is_empty() { "*".to_owned() } else { columns.join(", ") };
+    let sql = format!("SELECT {columns} FROM {}", name.quoted());
     let mut statements = parse(&sql)?;
     match (statements.pop(), statements.is_empty()) {
         (Some(statement), true) if matches!(statement.kind, StatementKind::Sql(_)) => Ok(statement),

@@ -102,6 +102,21 @@ impl BatchEncoder {
         self.row_count
     }
 
+    /// Columns of the batch.
+    pub fn column_count(&self) -> usize {
+        self.columns.len()
+    }
+
+    /// Appends a value without its length; false, and nothing appended, if it is null.
+    pub fn put_cell(&self, column: usize, row: usize, out: &mut BytesMut) -> bool {
+        let Some((nulls, cell)) = self.columns.get(column) else { return false };
+        let is_null = nulls.as_ref().is_some_and(|nulls| nulls.is_null(row));
+        if !is_null {
+            cell(row, out);
+        }
+        !is_null
+    }
+
     /// Appends the `DataRow` of a row.
     ///
     /// # Errors
@@ -138,7 +153,8 @@ fn put_value(out: &mut BytesMut, null: bool, write: impl FnOnce(&mut BytesMut)) 
     set_i32(out, at, length);
 }
 
-fn set_i32(out: &mut BytesMut, at: usize, value: i32) {
+/// Writes a length over the place that was kept for it.
+pub fn set_i32(out: &mut BytesMut, at: usize, value: i32) {
     if let Some(place) = out.get_mut(at..at + 4) {
         place.copy_from_slice(&value.to_be_bytes());
     }
