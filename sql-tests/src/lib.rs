@@ -6,11 +6,13 @@
 //! - [`cassandra`]: a cluster of real nodes through `cassandra/cluster.sh`, and CQL spoken to it directly
 //! - [`sample_data`]: TPC-H as Parquet, made once by the binary
 //! - [`python`]: DuckDB and the Python clients in a virtual environment of their own
+//! - [`java`]: JDBC drivers
 //! - [`runner`]: `.slt` files over the PostgreSQL protocol
 //! - [`answers`]: two answers compared as SQL means them: ties in any order, floats within their precision
 
 pub mod answers;
 pub mod cassandra;
+pub mod java;
 pub mod python;
 pub mod runner;
 pub mod sample_data;

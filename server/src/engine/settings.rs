@@ -41,6 +41,7 @@ const KNOWN: &[Known] = &[
     known("client_encoding", "UTF8", Some("client_encoding"), Kind::Text, "The client's character set; only UTF8"),
     known("client_min_messages", "notice", None, Kind::Text, "The least severity of messages that are sent"),
     known("datestyle", "ISO, MDY", Some("DateStyle"), Kind::Text, "How dates are written"),
+    known("default_table_access_method", "heap", None, Kind::Text, "Accepted for clients' sake"),
     known("default_transaction_isolation", "read committed", None, Kind::Text, "Accepted for clients' sake"),
     known(
         "default_transaction_read_only",

@@ -3,12 +3,23 @@
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::error::FlightError;
 use arrow_flight::sql::server::PeekableFlightDataStream;
+use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::scalar::ScalarValue;
 use futures::TryStreamExt;
 use tonic::Status;
 
 /// Rows of parameters that one call may bind; each runs the statement.
 const MAX_RUNS: usize = 100_000;
+
+/// The type in which a parameter is asked for.
+///
+/// JDBC's driver (18.3) puts milliseconds into a vector of timestamps of any unit.
+pub fn asked_for(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Millisecond, zone.clone()),
+        other => other.clone(),
+    }
+}
 
 /// The parameters of each run.
 pub async fn read(stream: PeekableFlightDataStream) -> Result<Vec<Vec<ScalarValue>>, Status> {

@@ -257,7 +257,7 @@ impl FlightSqlService for Service {
         let fields = types
             .iter()
             .enumerate()
-            .map(|(index, data_type)| Field::new(format!("${}", index + 1), data_type.clone(), true));
+            .map(|(index, data_type)| Field::new(format!("${}", index + 1), parameters::asked_for(data_type), true));
         let parameter_schema = schema_bytes(&portable::schema(&Schema::new(fields.collect::<Vec<_>>())))?;
         let prepared_statement_handle = self.handles.add(planned)?;
         Ok(ActionCreatePreparedStatementResult { prepared_statement_handle, dataset_schema, parameter_schema })

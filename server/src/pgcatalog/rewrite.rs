@@ -31,6 +31,11 @@ impl VisitorMut for Rewriter {
         match expression {
             Expr::Subquery(query) if never_has_rows(query) || asks_for_collation(query) => *expression = null(),
             Expr::Subquery(query) => at_most_one_row(query),
+            Expr::Case { .. } => {
+                if let Some(replacement) = without_other_kinds(expression) {
+                    *expression = replacement;
+                }
+            }
             Expr::Exists { subquery, negated } if never_has_rows(subquery) => *expression = truth(*negated),
             Expr::InSubquery { subquery, negated, .. } if never_has_rows(subquery) => *expression = truth(*negated),
             Expr::Function(function) if is_array_of_query(function) => {
@@ -51,6 +56,7 @@ impl VisitorMut for Rewriter {
                     *expression = replacement;
                 }
             }
+            Expr::BinaryOp { left, op: BinaryOperator::Eq, right } => compare_functions_by_name(left, right),
             Expr::BinaryOp { op, .. } | Expr::AnyOp { compare_op: op, .. } | Expr::AllOp { compare_op: op, .. } => {
                 plain_operator(op);
             }
@@ -123,6 +129,80 @@ impl VisitorMut for Rewriter {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// Kinds of types that `pg_type` has none of: composites, domains, enumerations, ranges and multiranges.
+const OTHER_KINDS: [&str; 5] = ["c", "d", "e", "r", "m"];
+
+/// The CASE without what it says of types of other kinds; `None` if it says nothing of them.
+///
+/// asyncpg asks so for the parts of each type, in subqueries that cannot be planned.
+fn without_other_kinds(expression: &mut Expr) -> Option<Expr> {
+    let Expr::Case { operand: None, conditions, else_result, .. } = expression else { return None };
+    let before = conditions.len();
+    let mut is_array = false;
+    conditions.retain(|case| {
+        let is_other = is_other_kind(&case.condition);
+        is_array |= is_other && is_array_of_rows(&case.result);
+        !is_other
+    });
+    if conditions.len() == before || !conditions.is_empty() {
+        return None;
+    }
+    let text = if is_array { array_type() } else { DataType::Text };
+    match else_result.take() {
+        Some(result) if *result != null() => Some(*result),
+        _ => Some(null_as(text)),
+    }
+}
+
+fn is_other_kind(condition: &Expr) -> bool {
+    let Expr::BinaryOp { left, op: BinaryOperator::Eq, right } = condition else { return false };
+    let Expr::Value(value) = right.as_ref() else { return false };
+    column_name(left).is_some_and(|name| name == "typtype")
+        && value.value.clone().into_string().is_some_and(|kind| OTHER_KINDS.contains(&kind.as_str()))
+}
+
+/// Whether an expression is `(SELECT array_agg(...) FROM ...)`.
+fn is_array_of_rows(expression: &Expr) -> bool {
+    let Expr::Subquery(query) = expression else { return false };
+    let SetExpr::Select(select) = query.body.as_ref() else { return false };
+    let [SelectItem::UnnamedExpr(Expr::Function(function))] = select.projection.as_slice() else { return false };
+    last_name(&function.name).is_some_and(|name| name.eq_ignore_ascii_case("array_agg"))
+}
+
+fn column_name(expression: &Expr) -> Option<String> {
+    match expression {
+        Expr::Identifier(name) => Some(folded(name)),
+        Expr::CompoundIdentifier(path) => path.last().map(folded),
+        _ => None,
+    }
+}
+
+/// `typinput = 'array_in'::regproc`: the functions of types are kept by their names.
+fn compare_functions_by_name(one: &mut Expr, other: &mut Expr) {
+    if let Some(name) = function_of_type(one, other) {
+        *other = name;
+    } else if let Some(name) = function_of_type(other, one) {
+        *one = name;
+    }
+}
+
+/// The name of a function that a column of functions' names is compared with.
+fn function_of_type(column: &Expr, function: &Expr) -> Option<Expr> {
+    let Expr::Function(call) = function else { return None };
+    let FunctionArguments::List(list) = &call.args else { return None };
+    let [FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(name)))] = list.args.as_slice() else { return None };
+    let is_function = last_name(&call.name) == Some("sluice_regproc_oid");
+    if !is_function || !column_name(column)?.starts_with("typ") {
+        return None;
+    }
+    let name = name.value.clone().into_string()?;
+    Some(literal(name.strip_prefix("pg_catalog.").unwrap_or(&name).to_owned()))
+}
+
+fn array_type() -> DataType {
+    DataType::Array(ArrayElemTypeDef::SquareBracket(Box::new(DataType::Text), None))
 }
 
 fn null() -> Expr {
@@ -435,11 +515,7 @@ fn folded(name: &Ident) -> String {
 
 /// The type of a column of the relations that a SELECT names; text for all else.
 fn column_type(select: &Select, expression: &Expr) -> DataType {
-    let column = match expression {
-        Expr::Identifier(name) => Some(name),
-        Expr::CompoundIdentifier(path) => path.last(),
-        _ => None,
-    };
+    let column = column_name(expression);
     let relations = select
         .from
         .iter()
@@ -450,7 +526,7 @@ fn column_type(select: &Select, expression: &Expr) -> DataType {
                 TableFactor::Table { name, .. } => Definition::of(last_name(name)?),
                 _ => None,
             })
-            .find_map(|definition| Some(definition.schema.field_with_name(&column.value).ok()?.data_type().clone()))
+            .find_map(|definition| Some(definition.schema.field_with_name(&column).ok()?.data_type().clone()))
     });
     match found {
         Some(ArrowType::Boolean) => DataType::Boolean,
@@ -499,7 +575,7 @@ fn is_array_of_query(function: &Function) -> bool {
 fn array_of_query(function: &Function) -> Option<Expr> {
     let FunctionArguments::Subquery(query) = &function.args else { return None };
     if never_has_rows(query) {
-        return Some(null_as(DataType::Array(ArrayElemTypeDef::SquareBracket(Box::new(DataType::Text), None))));
+        return Some(null_as(array_type()));
     }
     let mut query = query.clone();
     let SetExpr::Select(select) = query.body.as_mut() else { return None };
@@ -592,6 +668,26 @@ mod tests {
             "SELECT a NOT LIKE sluice_like_pattern($1 || '%', '/')"
         );
         assert_eq!(rewritten("SELECT a LIKE 'b' ESCAPE '\\'"), "SELECT a LIKE 'b'");
+    }
+
+    #[test]
+    fn types_of_other_kinds_are_not_asked_for() {
+        assert_eq!(
+            rewritten("SELECT CASE WHEN t.typtype = 'd' THEN (SELECT 1 FROM x) ELSE NULL END FROM t"),
+            "SELECT CAST(NULL AS TEXT) FROM t"
+        );
+        assert_eq!(
+            rewritten("SELECT CASE WHEN typtype = 'c' THEN (SELECT array_agg(a) FROM x) END FROM t"),
+            "SELECT CAST(NULL AS TEXT[]) FROM t"
+        );
+        assert_eq!(
+            rewritten("SELECT CASE WHEN t.typtype = 'd' THEN 1 WHEN t.typtype = 'b' THEN 2 END FROM t"),
+            "SELECT CASE WHEN t.typtype = 'b' THEN 2 END FROM t"
+        );
+        assert_eq!(
+            rewritten("SELECT t.typinput = 'pg_catalog.array_in'::regproc FROM t"),
+            "SELECT t.typinput = 'array_in' FROM t"
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Real clients against both layouts: psql, psycopg, ADBC's Flight SQL driver, `sluice sql`.
+//! Real clients against both layouts: psql, psycopg, asyncpg, SQLAlchemy, two JDBC drivers, ADBC's Flight SQL driver,
+//! `sluice sql`.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -7,15 +8,19 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
-use sluice_sql_tests::python;
 use sluice_sql_tests::sluice_process::{Layout, Service};
+use sluice_sql_tests::{java, python};
 
 use crate::bed::{Bed, trial};
 
 type Check = fn(&Bed, &Service) -> Result<()>;
 
-const CHECKS: [(&str, Check); 8] = [
+const CHECKS: [(&str, Check); 12] = [
     ("psycopg", psycopg),
+    ("asyncpg", asyncpg),
+    ("sqlalchemy", sqlalchemy),
+    ("jdbc_postgresql", jdbc_postgresql),
+    ("jdbc_flight_sql", jdbc_flight_sql),
     ("adbc_flight_sql", adbc_flight_sql),
     ("psql_runs_statements", psql_runs_statements),
     ("psql_describes", psql_describes),
@@ -61,6 +66,22 @@ fn web_page(bed: &Bed, service: &Service) -> Result<()> {
 
 fn psycopg(bed: &Bed, service: &Service) -> Result<()> {
     python::run(bed.python()?, "clients/psycopg_client.py", &[&service.pg_port.to_string()]).map(|_| ())
+}
+
+fn asyncpg(bed: &Bed, service: &Service) -> Result<()> {
+    python::run(bed.python()?, "clients/asyncpg_client.py", &[&service.pg_port.to_string()]).map(|_| ())
+}
+
+fn sqlalchemy(bed: &Bed, service: &Service) -> Result<()> {
+    python::run(bed.python()?, "clients/sqlalchemy_client.py", &[&service.pg_port.to_string()]).map(|_| ())
+}
+
+fn jdbc_postgresql(_: &Bed, service: &Service) -> Result<()> {
+    java::run_jdbc_client("postgresql", service.pg_port)
+}
+
+fn jdbc_flight_sql(_: &Bed, service: &Service) -> Result<()> {
+    java::run_jdbc_client("flight", service.flight_port)
 }
 
 fn adbc_flight_sql(bed: &Bed, service: &Service) -> Result<()> {

@@ -24,6 +24,7 @@ mod clients;
 mod faults;
 mod frameworks;
 mod library;
+mod malformed;
 mod plans;
 mod sharing;
 mod slt;
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
     apart.extend(cassandra_login::trials(&bed));
     apart.extend(cassandra_trouble::trials(&bed));
     apart.extend(cassandra_load::trials(&bed));
+    apart.extend(malformed::trials(&bed));
     let apart = libtest_mimic::run(&alone, apart);
     drop(bed);
     if shared.has_failed() || apart.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
