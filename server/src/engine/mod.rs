@@ -66,7 +66,7 @@ pub use copy_in::CopyInput;
 pub use error::{EngineError, SqlState};
 pub use query::{Placement, QueryHandle, QueryRecord, QueryResult, QuerySummary, StopReason};
 pub use session::{Notice, Prepared, Protocol, Session, SessionOptions, TableInfo, TransactionStatus};
-pub use sluice_planner::statement::{Statement, StatementKind, TransferOptions};
+pub use sluice_planner::statement::{Direction, Statement, StatementKind, TransferOptions};
 pub use sluice_scheduler::core::{Options as SharingOptions, Policy as SharingPolicy};
 
 use analyze::StatisticsStore;

@@ -1,5 +1,6 @@
 //! The extended protocol: parse, bind, describe, execute; results stream out of portals.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::DataType;
@@ -78,7 +79,12 @@ impl Connection<'_> {
                 self.check_transaction(&statement)?;
                 let declared: Vec<Option<DataType>> = types.iter().map(|oid| PgType::parameter_type(*oid)).collect();
                 let prepared = self.wire.while_connected(self.session.prepare(statement, &declared)).await??;
-                let oids = types.into_iter().chain(std::iter::repeat(0));
+                let cast_to_oid = oid_parameters(sql);
+                let oids = types.into_iter().chain(std::iter::repeat(0)).enumerate();
+                let oids = oids.map(|(index, oid)| match oid {
+                    0 => cast_to_oid.get(&index).copied().unwrap_or(0),
+                    declared => declared,
+                });
                 let parameters = prepared.parameter_types.iter().zip(oids);
                 let parameters = parameters.map(|(data_type, oid)| Parameter::new(oid, data_type.clone())).collect();
                 PreparedStatement { prepared: Some(prepared), parameters }
@@ -210,6 +216,29 @@ impl Connection<'_> {
         Ok(())
     }
 
+    /// `MOVE` of a portal: to PostgreSQL it is a cursor, and asyncpg moves its own so.
+    pub(super) async fn move_portal(&mut self, name: &str, count: Option<u64>) -> Result<(), Failure> {
+        let portal = self.portals.get_mut(name).ok_or_else(|| no_portal(name))?;
+        let Some(prepared) = portal.prepared.clone() else { return Err(no_portal(name).into()) };
+        let state = std::mem::replace(&mut portal.state, PortalState::Failed);
+        let formats = portal.formats.clone();
+        let rows = match state {
+            PortalState::Ready(parameters) => self.start(&prepared, parameters, &formats).await?,
+            PortalState::Running(rows) => Some(rows),
+            PortalState::Done => None,
+            PortalState::Failed => {
+                return Err(EngineError::new(SqlState("55000"), format!("portal \"{name}\" cannot be run")).into());
+            }
+        };
+        let (passed, state) = match rows {
+            None => (0, PortalState::Done),
+            Some(mut rows) => (rows.pass(self.wire, count).await?, PortalState::Running(rows)),
+        };
+        self.set_portal(name, state);
+        put_complete(&mut self.wire.out, &format!("MOVE {passed}"));
+        Ok(())
+    }
+
     /// Starts a portal's statement; `None` if it was a command, which has then run to its end.
     async fn start(
         &mut self,
@@ -272,6 +301,34 @@ impl Connection<'_> {
     }
 }
 
+/// The wire types of parameters that a statement casts to `oid` or `oid[]`, by their zero-based places: to the plan they are
+/// plain numbers, and asyncpg would ask what an array of those is.
+fn oid_parameters(sql: &str) -> HashMap<usize, u32> {
+    const OID: u32 = 26;
+    const OID_ARRAY: u32 = 1028;
+    let mut found = HashMap::new();
+    for (place, _) in sql.match_indices("::oid") {
+        let (before, after) = (sql.get(..place).unwrap_or_default(), sql.get(place + 5..).unwrap_or_default());
+        let is_longer = after.starts_with(|next: char| next.is_alphanumeric() || next == '_');
+        let Some((_, number)) = before.rsplit_once('$').filter(|_| !is_longer) else { continue };
+        if let Some(index) = number.parse::<usize>().ok().and_then(|number| number.checked_sub(1)) {
+            found.insert(index, if after.starts_with("[]") { OID_ARRAY } else { OID });
+        }
+    }
+    found
+}
+
 fn no_portal(name: &str) -> EngineError {
     EngineError::new(SqlState::UNDEFINED_CURSOR, format!("portal \"{name}\" does not exist"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn casts_to_oid_are_seen() {
+        let found = oid_parameters("SELECT $1::int, '$x'::oid, $3::oidvector WHERE a = any($2::oid[]) OR b = $4::oid");
+        assert_eq!(found, HashMap::from([(1, 1028), (3, 26)]));
+    }
 }

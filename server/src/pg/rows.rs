@@ -96,6 +96,25 @@ impl Rows {
         }
     }
 
+    /// Passes over rows, `most` at most (none is all), and tells over how many.
+    pub async fn pass(&mut self, wire: &mut Wire, most: Option<u64>) -> Result<u64, Failure> {
+        let most = most.unwrap_or(u64::MAX);
+        let mut passed = 0;
+        while passed < most {
+            let here = self.batch.as_ref().map_or(0, |batch| batch.row_count() - self.next_row);
+            if here > 0 {
+                let step = usize::try_from(most - passed).unwrap_or(usize::MAX).min(here);
+                self.next_row += step;
+                passed += step as u64;
+                continue;
+            }
+            let Some(batch) = self.next_batch(wire).await? else { break };
+            self.batch = Some(BatchEncoder::new(&batch, &self.columns, self.options)?);
+            self.next_row = 0;
+        }
+        Ok(passed)
+    }
+
     async fn next_batch(&mut self, wire: &mut Wire) -> Result<Option<datafusion::arrow::array::RecordBatch>, Failure> {
         let mut next = pin!(self.stream.next());
         // Rows that are here should not wait for those that are slow to come.

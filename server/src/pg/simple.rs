@@ -5,7 +5,7 @@ use super::connection::{Connection, rows_tag};
 use super::encode;
 use super::rows::Rows;
 use super::wire::Failure;
-use crate::engine::{EngineError, QueryResult, SqlState, Statement, StatementKind};
+use crate::engine::{Direction, EngineError, QueryResult, SqlState, Statement, StatementKind};
 
 impl Connection<'_> {
     /// Runs the statements of `sql` one after another; the first error ends the string.
@@ -28,6 +28,11 @@ impl Connection<'_> {
         if self.deallocate_own(&statement) {
             put_complete(&mut self.wire.out, statement.tag());
             return Ok(());
+        }
+        if let StatementKind::Fetch { name, direction: Direction::Forward(count), is_move: true } = &statement.kind
+            && self.portals.contains_key(name)
+        {
+            return self.move_portal(name, *count).await;
         }
         let session = self.session;
         let prepare = async {
