@@ -148,10 +148,13 @@ impl TableDetails {
     }
 }
 
+/// What was read of a table, and the state of the cluster that it was read in.
+type Entry = (StateId, Arc<TableDetails>);
+
 /// Details by keyspace and table, each with the state of the cluster in which they were read.
 #[derive(Default)]
 pub struct DetailsCache {
-    entries: std::sync::Mutex<HashMap<(String, String), (StateId, Arc<TableDetails>)>>,
+    entries: std::sync::Mutex<HashMap<(String, String), Entry>>,
 }
 
 /// A state that the driver made of the cluster's metadata: any change of the schema makes a new one.

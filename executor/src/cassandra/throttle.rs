@@ -49,12 +49,15 @@ const PAGES_PER_SECOND: u32 = 4;
 /// No page is made smaller than so many rows, whatever the limit.
 const LEAST_PAGE_ROWS: u32 = 100;
 
+/// The requests that each node may still be sent.
+type SlotsByNode = HashMap<IpAddr, Arc<Semaphore>>;
+
 /// The limits of one cluster's nodes.
 pub struct Throttle {
     reads: Option<NodeRate>,
     rows: Option<(u32, NodeRate)>,
     written_rows: Option<NodeRate>,
-    in_flight: Option<(usize, Mutex<HashMap<IpAddr, Arc<Semaphore>>>)>,
+    in_flight: Option<(usize, Mutex<SlotsByNode>)>,
     turn: AtomicUsize,
 }
 

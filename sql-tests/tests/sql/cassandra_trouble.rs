@@ -54,13 +54,16 @@ fn service_over(bed: &Bed, cassandra: &Cassandra, replication_factor: usize) -> 
     Ok(service)
 }
 
+/// The rows of one statement.
+type Answer = Vec<Vec<Option<String>>>;
+
 /// Runs the query over and over while node 2 hangs for so long; every answer, and the longest that one took.
 fn with_a_hung_node(
     bed: &Bed,
     cassandra: &Cassandra,
     service: &Service,
     hung_for: Duration,
-) -> Result<(Vec<Vec<Vec<Option<String>>>>, Duration)> {
+) -> Result<(Vec<Answer>, Duration)> {
     let until = Instant::now() + hung_for;
     std::thread::scope(|scope| {
         let running = scope.spawn(|| {

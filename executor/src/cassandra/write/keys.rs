@@ -109,7 +109,9 @@ fn alternatives(table: &Table, filters: &[&Expr]) -> Result<Vec<Vec<Expr>>, Stri
         }
         alternatives = alternatives
             .iter()
-            .flat_map(|before| choices.iter().map(move |choice| [before.as_slice(), &[choice.clone()]].concat()))
+            .flat_map(|before| {
+                choices.iter().map(move |choice| [before.as_slice(), std::slice::from_ref(choice)].concat())
+            })
             .collect();
     }
     Ok(alternatives)

@@ -104,7 +104,7 @@ fn changed(
 ) -> Result<ArrayRef> {
     let converter = RowConverter::new(vec![SortField::new(map.key_type().clone())])?;
     let keys = converter.convert_columns(&[map.keys().clone()])?;
-    let taken = converter.convert_columns(&[taken.clone()])?;
+    let taken = converter.convert_columns(std::slice::from_ref(taken))?;
     let entries = map.entries().to_data();
     let added_entries = added.map(|added| added.entries().to_data());
     let sources = std::iter::once(&entries).chain(&added_entries).collect();
