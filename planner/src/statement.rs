@@ -89,6 +89,11 @@ impl Statement {
         }
     }
 
+    /// Whether it is a `COPY` between the server and its client.
+    pub fn is_copy_with_client(&self) -> bool {
+        matches!(self.kind, StatementKind::CopyOut { .. } | StatementKind::CopyIn { .. })
+    }
+
     /// Whether the statement ends a transaction block, which a failed block still accepts.
     pub fn is_transaction_end(&self) -> bool {
         matches!(self.kind, StatementKind::Commit | StatementKind::Rollback)
@@ -186,10 +191,7 @@ pub enum ExplainFormat {
 /// Splits `sql` into its statements. Comments and empty statements give nothing.
 pub fn parse(sql: &str) -> Result<Vec<Statement>, ParseError> {
     let lines = LineOffsets::new(sql);
-    let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize_with_location().map_err(|error| {
-        ParseError::new(format!("syntax error: {}", error.message), Some(lines.offset(error.location)))
-    })?;
-    let significant = tokens.into_iter().filter(|t| !matches!(t.token, Token::Whitespace(_)));
+    let significant = tokens(sql, &lines)?.into_iter().filter(|t| !matches!(t.token, Token::Whitespace(_)));
     let mut statements = Vec::new();
     let mut current: Vec<Word> = Vec::new();
     for token in significant {
@@ -209,6 +211,12 @@ pub fn parse(sql: &str) -> Result<Vec<Statement>, ParseError> {
     Ok(statements)
 }
 
+fn tokens(sql: &str, lines: &LineOffsets) -> Result<Vec<TokenWithSpan>, ParseError> {
+    Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize_with_location().map_err(|error| {
+        ParseError::new(format!("syntax error: {}", error.message), Some(lines.offset(error.location)))
+    })
+}
+
 /// The text with `$1`, `$2`, ... in the places of the question marks by which JDBC and ODBC write parameters.
 ///
 /// Text that has none is as it was. Where PostgreSQL has operators of question marks, Sluice has none.
@@ -217,9 +225,7 @@ pub fn numbered_parameters(sql: &str) -> Result<Cow<'_, str>, ParseError> {
         return Ok(Cow::Borrowed(sql));
     }
     let lines = LineOffsets::new(sql);
-    let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize_with_location().map_err(|error| {
-        ParseError::new(format!("syntax error: {}", error.message), Some(lines.offset(error.location)))
-    })?;
+    let tokens = tokens(sql, &lines)?;
     let mut numbered = String::with_capacity(sql.len());
     let (mut characters, mut place, mut count) = (sql.chars(), 0, 0);
     for token in tokens.into_iter().filter(|token| token.token == Token::Question) {
@@ -498,6 +504,15 @@ impl Cursor<'_> {
         Ok(parts)
     }
 
+    /// `name, name, ...`.
+    fn expect_names(&mut self, what: &str) -> Result<Vec<String>, ParseError> {
+        let mut names = vec![self.expect_name(what)?];
+        while self.accept_token(&Token::Comma) {
+            names.push(self.expect_name(what)?);
+        }
+        Ok(names)
+    }
+
     fn expect_end(&self) -> Result<(), ParseError> {
         if self.at >= self.words.len() { Ok(()) } else { Err(self.error("the end of the statement")) }
     }
@@ -617,10 +632,7 @@ fn analyze(cursor: &mut Cursor<'_>) -> Result<Option<Own>, ParseError> {
     if cursor.peek().is_some() {
         table = Some(cursor.expect_dotted("the name of a table")?);
         if cursor.accept_token(&Token::LParen) {
-            columns.push(cursor.expect_name("the name of a column")?);
-            while cursor.accept_token(&Token::Comma) {
-                columns.push(cursor.expect_name("the name of a column")?);
-            }
+            columns = cursor.expect_names("the name of a column")?;
             cursor.expect_token(&Token::RParen)?;
         }
         if cursor.accept("WITH") {

@@ -10,9 +10,21 @@ import tempfile
 import threading
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psycopg
 from psycopg.rows import dict_row
+
+
+@contextmanager
+def fails_with(wanted: type[psycopg.Error], what: str) -> Iterator[None]:
+    """What is done inside must fail so; `what` tells what it means if it does not."""
+    try:
+        yield
+    except wanted:
+        return
+    raise AssertionError(what)
 
 
 def connect(port: int, **options) -> psycopg.Connection:
@@ -62,12 +74,8 @@ def an_error_has_its_class_and_leaves_the_session_usable(connection: psycopg.Con
         ("SELEKT 1", psycopg.errors.SyntaxError),
         ("SELECT 1 / 0", psycopg.errors.DivisionByZero),
     ):
-        try:
+        with fails_with(wanted, f"{query} did not fail"):
             connection.execute(query).fetchall()
-        except wanted:
-            pass
-        else:
-            raise AssertionError(f"{query} did not fail")
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
@@ -113,12 +121,8 @@ def a_failed_transaction_wants_its_end(port: int) -> None:
             connection.execute("SELECT * FROM no_such_table")
         except psycopg.errors.UndefinedTable:
             pass
-        try:
+        with fails_with(psycopg.errors.InFailedSqlTransaction, "a failed block took another statement"):
             connection.execute("SELECT 1")
-        except psycopg.errors.InFailedSqlTransaction:
-            pass
-        else:
-            raise AssertionError("a failed block took another statement")
         connection.rollback()
         assert connection.execute("SELECT 2").fetchone() == (2,)
 
@@ -134,13 +138,9 @@ def rows_are_fetched_through_a_cursor(port: int) -> None:
             assert open_now == [("many rows", False)], open_now
             assert connection.execute('MOVE 9997 IN "many rows"').statusmessage == "MOVE 9997"
             assert connection.execute('FETCH "many rows"').fetchall() == [(10001,)]
-            try:
+            with fails_with(psycopg.errors.ObjectNotInPrerequisiteState, "a cursor went back"):
                 with connection.transaction():
                     connection.execute('FETCH PRIOR FROM "many rows"')
-            except psycopg.errors.ObjectNotInPrerequisiteState:
-                pass
-            else:
-                raise AssertionError("a cursor went back")
         connection.execute("DECLARE c CURSOR FOR SELECT * FROM (VALUES (1), (2)) AS t(n) ORDER BY n")
         connection.execute("DECLARE held CURSOR WITH HOLD FOR SELECT 7")
         assert connection.execute("FETCH ALL FROM c").fetchall() == [(1,), (2,)]
@@ -149,20 +149,12 @@ def rows_are_fetched_through_a_cursor(port: int) -> None:
         assert connection.execute("SELECT name FROM pg_cursors").fetchall() == [("held",)]
         assert connection.execute("FETCH 5 FROM held").fetchall() == [(7,)]
         connection.execute("CLOSE held")
-        try:
+        with fails_with(psycopg.errors.InvalidCursorName, "a cursor was closed twice"):
             connection.execute("CLOSE held")
-        except psycopg.errors.InvalidCursorName:
-            pass
-        else:
-            raise AssertionError("a cursor was closed twice")
         connection.rollback()
         connection.autocommit = True
-        try:
+        with fails_with(psycopg.errors.NoActiveSqlTransaction, "a cursor was declared without a block and without HOLD"):
             connection.execute("DECLARE c CURSOR FOR SELECT 1")
-        except psycopg.errors.NoActiveSqlTransaction:
-            pass
-        else:
-            raise AssertionError("a cursor was declared without a block and without HOLD")
 
 
 VALUES = [(1, "plain"), (2, None), (3, ""), (4, 'a,"b"\t\\c\nd')]
@@ -190,13 +182,10 @@ def rows_are_copied_out(connection: psycopg.Connection) -> None:
         assert len(list(copy)) == 4
     with connection.cursor().copy("COPY (SELECT value FROM generate_series(1, 300000) AS t(value)) TO STDOUT") as copy:
         assert sum(int(row[0]) for row in copy.rows()) == 300000 * 300001 // 2
-    try:
-        with connection.cursor().copy("COPY (SELECT 1 / (value - 50000) FROM generate_series(1, 100000) AS t(value)) TO STDOUT") as copy:
+    failing = "SELECT 1 / (value - 50000) FROM generate_series(1, 100000) AS t(value)"
+    with fails_with(psycopg.errors.DivisionByZero, "an error in the middle of a copy was not told"):
+        with connection.cursor().copy(f"COPY ({failing}) TO STDOUT") as copy:
             list(copy)
-    except psycopg.errors.DivisionByZero:
-        pass
-    else:
-        raise AssertionError("an error in the middle of a copy was not told")
     assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
@@ -253,13 +242,8 @@ def rows_are_copied_in(connection: psycopg.Connection) -> None:
                 ("COPY no_such_table FROM STDIN", psycopg.errors.UndefinedTable),
                 ("COPY copied_in FROM STDIN (FORMAT parquet)", psycopg.errors.InvalidParameterValue),
             ):
-                try:
-                    with connection.cursor().copy(wrong) as copy:
-                        pass
-                except state:
+                with fails_with(state, f"{wrong} was taken"), connection.cursor().copy(wrong):
                     pass
-                else:
-                    raise AssertionError(f"{wrong} was taken")
         finally:
             connection.execute("DROP TABLE copied_in")
 

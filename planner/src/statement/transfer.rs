@@ -186,11 +186,7 @@ fn columns_or_all(cursor: &mut Cursor<'_>) -> Result<Vec<String>, ParseError> {
     if cursor.accept_token(&Token::Mul) {
         return Ok(vec!["*".to_owned()]);
     }
-    let mut columns = vec![cursor.expect_name("a column")?];
-    while cursor.accept_token(&Token::Comma) {
-        columns.push(cursor.expect_name("a column")?);
-    }
-    Ok(columns)
+    cursor.expect_names("a column")
 }
 
 fn compare(sql: &str, cursor: &mut Cursor<'_>) -> Result<Compare, ParseError> {
@@ -264,10 +260,7 @@ fn path(cursor: &mut Cursor<'_>) -> Result<String, ParseError> {
 
 fn names(cursor: &mut Cursor<'_>) -> Result<Vec<String>, ParseError> {
     cursor.expect_token(&Token::LParen)?;
-    let mut names = vec![cursor.expect_name("a column")?];
-    while cursor.accept_token(&Token::Comma) {
-        names.push(cursor.expect_name("a column")?);
-    }
+    let names = cursor.expect_names("a column")?;
     cursor.expect_token(&Token::RParen)?;
     Ok(names)
 }

@@ -134,17 +134,14 @@ pub(super) async fn execute(
     };
     let row_count = sample_rows(options)?;
     let name = FullName::of_parts(session, parts)?;
-    let found = session.find_table(name.reference()).await;
-    let found = found.map_err(|error| session.suggest_table(EngineError::from(error)))?;
-    let known = found.schema();
+    let known = session.named_table(&name).await?.schema();
     let provider = session.engine().catalogs.cassandra(&name.catalog);
     let Some(cassandra) = provider.as_ref().and_then(|provider| provider.downcast_ref::<CassandraCatalog>()) else {
         session.notice(format!("\"{}\" is not in Cassandra: what is known of it comes from its files", name.table));
         return Ok(());
     };
     if let Some(unknown) = columns.iter().find(|column| known.column_with_name(column).is_none()) {
-        let message = format!("column \"{unknown}\" of relation \"{}\" does not exist", name.table);
-        return Err(EngineError::new(SqlState::UNDEFINED_COLUMN, message));
+        return Err(EngineError::no_column(unknown, &name.table));
     }
     let cluster = cassandra.cluster().await?;
     let statistics = sample::analyze(&cluster, &name.schema, &name.table, columns, row_count).await?;

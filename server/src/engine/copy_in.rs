@@ -29,8 +29,7 @@ pub type CopyInput = mpsc::Receiver<RecordBatch>;
 /// The columns that a client sends: those that the statement names, or all.
 pub(super) async fn columns(session: &Session, table: &[String], names: &[String]) -> Result<SchemaRef, EngineError> {
     let name = FullName::of_parts(session, table)?;
-    let provider = session.find_table(name.reference()).await;
-    let schema = provider.map_err(|error| session.suggest_table(EngineError::from(error)))?.schema();
+    let schema = session.named_table(&name).await?.schema();
     if names.is_empty() {
         return Ok(schema);
     }
@@ -39,11 +38,8 @@ pub(super) async fn columns(session: &Session, table: &[String], names: &[String
         if names[..index].contains(column) {
             return Err(EngineError::new(SqlState("42701"), format!("column \"{column}\" specified more than once")));
         }
-        let field = schema.fields().iter().find(|field| field.name() == column).ok_or_else(|| {
-            let message = format!("column \"{column}\" of relation \"{}\" does not exist", name.table);
-            EngineError::new(SqlState::UNDEFINED_COLUMN, message)
-        })?;
-        fields.push(field.clone());
+        let field = schema.fields().iter().find(|field| field.name() == column);
+        fields.push(field.ok_or_else(|| EngineError::no_column(column, &name.table))?.clone());
     }
     Ok(Arc::new(Schema::new(fields)))
 }

@@ -10,8 +10,8 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::planner::object_name_to_table_reference;
 use datafusion::sql::sqlparser::ast::{
-    CreateTable, CreateTableOptions, Expr, ObjectName, ObjectType, SchemaName, SqlOption, Statement as SqlStatement,
-    Value,
+    CreateTable, CreateTableOptions, Expr, Ident, ObjectName, ObjectType, SchemaName, SqlOption,
+    Statement as SqlStatement, Value,
 };
 use sluice_executor::cassandra::{CassandraCatalog, CassandraCluster, ddl as cql};
 use sluice_planner::catalog::{CatalogDefinition, TableDefinition};
@@ -147,6 +147,11 @@ impl FullName {
     pub(super) fn quoted(&self) -> String {
         [&self.catalog, &self.schema, &self.table].map(|name| quoted(name)).join(".")
     }
+}
+
+/// A name as it is looked up: in lower case unless quoted.
+pub(crate) fn folded(name: &Ident) -> String {
+    if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() }
 }
 
 /// A name in quotes.
@@ -420,12 +425,7 @@ async fn create_keyspace(
 
 /// `schema` or `catalog.schema`.
 fn schema_name(session: &Session, name: &ObjectName) -> Result<(String, String), EngineError> {
-    let parts: Vec<String> = name
-        .0
-        .iter()
-        .filter_map(|part| part.as_ident())
-        .map(|ident| if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() })
-        .collect();
+    let parts: Vec<String> = name.0.iter().filter_map(|part| part.as_ident()).map(folded).collect();
     schema_of_parts(session, &parts).ok_or_else(|| not_a_name(&name.to_string(), "schema"))
 }
 

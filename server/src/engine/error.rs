@@ -98,6 +98,11 @@ impl EngineError {
         self
     }
 
+    /// A column that a table has not.
+    pub fn no_column(column: &str, table: &str) -> Self {
+        Self::new(SqlState::UNDEFINED_COLUMN, format!("column \"{column}\" of relation \"{table}\" does not exist"))
+    }
+
     /// Something that Sluice does not do.
     pub fn not_supported(what: impl fmt::Display) -> Self {
         Self::new(SqlState::NOT_SUPPORTED, format!("{what} is not supported"))

@@ -18,6 +18,7 @@ use sluice_executor::cassandra::{Using, insert_using_columns, plan_write};
 
 use futures::FutureExt;
 
+use super::ddl::folded;
 use super::session::Session;
 
 /// A statement's plan; if it writes to Cassandra, with what it says about how.
@@ -55,8 +56,7 @@ async fn plan_with_columns(session: &Session, statement: &DfStatement, using: &U
 
 /// A column as SQL folds it: lower case unless quoted.
 fn column_name(name: &ObjectName) -> Option<String> {
-    let ident = name.0.last()?.as_ident()?;
-    Some(if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() })
+    name.0.last()?.as_ident().map(folded)
 }
 
 /// The statement with its columns listed; `None` if it goes as it is.

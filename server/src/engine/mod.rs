@@ -63,6 +63,7 @@ use sluice_scheduler::cluster::{ExecutorSummary, FrameworksService, Scheduler, S
 use sluice_scheduler::frameworks_proto::frameworks_server::FrameworksServer;
 
 pub use copy_in::CopyInput;
+pub(crate) use ddl::folded;
 pub use error::{EngineError, SqlState};
 pub use query::{Placement, QueryHandle, QueryRecord, QueryResult, QuerySummary, StopReason};
 pub use session::{Notice, Prepared, Protocol, Session, SessionOptions, TableInfo, TransactionStatus};

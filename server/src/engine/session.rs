@@ -224,6 +224,12 @@ impl Session {
         found.ok_or_else(|| plan_datafusion_err!("table '{name}' not found"))
     }
 
+    /// The same for a statement of our own, with a hint if a table's name is like the one that does not exist.
+    pub(super) async fn named_table(&self, name: &ddl::FullName) -> Result<Arc<dyn TableProvider>, EngineError> {
+        let found = self.find_table(name.reference()).await;
+        found.map_err(|error| self.suggest_table(EngineError::from(error)))
+    }
+
     /// The engine.
     pub fn engine(&self) -> &Arc<Engine> {
         &self.engine
@@ -382,7 +388,7 @@ impl Session {
                 }
                 run::execute(self, plan()?, statement.tag, record).boxed().await
             }
-            StatementKind::CopyOut { .. } | StatementKind::CopyIn { .. } if self.protocol != Protocol::Postgres => {
+            _ if statement.is_copy_with_client() && self.protocol != Protocol::Postgres => {
                 Err(EngineError::not_supported("COPY between the server and its client over this protocol")
                     .with_hint("run the query itself, or INSERT"))
             }

@@ -17,7 +17,7 @@ use super::params::Parameter;
 use super::rows::{Progress, Rows};
 use super::types::PgType;
 use super::wire::Failure;
-use crate::engine::{EngineError, Prepared, QueryResult, SqlState, StatementKind};
+use crate::engine::{EngineError, Prepared, QueryResult, SqlState};
 
 /// What `Parse` made.
 #[derive(Clone)]
@@ -43,6 +43,16 @@ enum PortalState {
     Done,
     /// An execution failed or was given up.
     Failed,
+}
+
+/// What a portal has left.
+enum Left {
+    /// The rows that were not sent yet.
+    Rows(Rows),
+    /// All was sent before.
+    Nothing,
+    /// It was a command, which has run to its end and has been told.
+    Command,
 }
 
 impl Portal {
@@ -174,30 +184,23 @@ impl Connection<'_> {
 
     /// `Execute`: rows until the limit (none if it is not above 0) or to the end.
     pub(super) async fn execute(&mut self, name: &str, max_rows: i32) -> Result<(), Failure> {
-        let portal = self.portals.get_mut(name).ok_or_else(|| no_portal(name))?;
+        let portal = self.portals.get(name).ok_or_else(|| no_portal(name))?;
         let Some(prepared) = portal.prepared.clone() else {
             put_empty_query(&mut self.wire.out);
             return Ok(());
         };
-        // Whatever happens in between leaves a portal that cannot be executed again.
-        let state = std::mem::replace(&mut portal.state, PortalState::Failed);
-        let formats = portal.formats.clone();
-        self.check_transaction(&prepared.statement)?;
-        let rows = match state {
-            PortalState::Ready(parameters) => self.start(&prepared, parameters, &formats).await?,
-            PortalState::Running(rows) => Some(rows),
-            PortalState::Done if prepared.returns_rows => {
+        let mut rows = match self.take_rows(name, &prepared).await? {
+            Left::Rows(rows) => rows,
+            Left::Nothing if prepared.returns_rows => {
                 self.set_portal(name, PortalState::Done);
                 put_complete(&mut self.wire.out, &rows_tag(&prepared.statement, 0));
                 return Ok(());
             }
-            PortalState::Done | PortalState::Failed => {
-                return Err(EngineError::new(SqlState("55000"), format!("portal \"{name}\" cannot be run")).into());
+            Left::Nothing => return Err(cannot_run(name).into()),
+            Left::Command => {
+                self.set_portal(name, PortalState::Done);
+                return Ok(());
             }
-        };
-        let Some(mut rows) = rows else {
-            self.set_portal(name, PortalState::Done);
-            return Ok(());
         };
         let limit = u64::try_from(max_rows).ok().filter(|limit| *limit > 0);
         let before = rows.sent;
@@ -218,25 +221,32 @@ impl Connection<'_> {
 
     /// `MOVE` of a portal: to PostgreSQL it is a cursor, and asyncpg moves its own so.
     pub(super) async fn move_portal(&mut self, name: &str, count: Option<u64>) -> Result<(), Failure> {
-        let portal = self.portals.get_mut(name).ok_or_else(|| no_portal(name))?;
+        let portal = self.portals.get(name).ok_or_else(|| no_portal(name))?;
         let Some(prepared) = portal.prepared.clone() else { return Err(no_portal(name).into()) };
-        let state = std::mem::replace(&mut portal.state, PortalState::Failed);
-        let formats = portal.formats.clone();
-        let rows = match state {
-            PortalState::Ready(parameters) => self.start(&prepared, parameters, &formats).await?,
-            PortalState::Running(rows) => Some(rows),
-            PortalState::Done => None,
-            PortalState::Failed => {
-                return Err(EngineError::new(SqlState("55000"), format!("portal \"{name}\" cannot be run")).into());
-            }
-        };
-        let (passed, state) = match rows {
-            None => (0, PortalState::Done),
-            Some(mut rows) => (rows.pass(self.wire, count).await?, PortalState::Running(rows)),
+        let (passed, state) = match self.take_rows(name, &prepared).await? {
+            Left::Rows(mut rows) => (rows.pass(self.wire, count).await?, PortalState::Running(rows)),
+            Left::Nothing | Left::Command => (0, PortalState::Done),
         };
         self.set_portal(name, state);
         put_complete(&mut self.wire.out, &format!("MOVE {passed}"));
         Ok(())
+    }
+
+    /// Takes out what a portal has left, and starts its statement if that has not been done. Whatever happens until the
+    /// portal gets its next state leaves one that cannot be executed again.
+    async fn take_rows(&mut self, name: &str, prepared: &Arc<Prepared>) -> Result<Left, Failure> {
+        let portal = self.portals.get_mut(name).ok_or_else(|| no_portal(name))?;
+        let state = std::mem::replace(&mut portal.state, PortalState::Failed);
+        let formats = portal.formats.clone();
+        self.check_transaction(&prepared.statement)?;
+        match state {
+            PortalState::Ready(parameters) => {
+                Ok(self.start(prepared, parameters, &formats).await?.map_or(Left::Command, Left::Rows))
+            }
+            PortalState::Running(rows) => Ok(Left::Rows(rows)),
+            PortalState::Done => Ok(Left::Nothing),
+            PortalState::Failed => Err(cannot_run(name).into()),
+        }
     }
 
     /// Starts a portal's statement; `None` if it was a command, which has then run to its end.
@@ -250,15 +260,12 @@ impl Connection<'_> {
             put_complete(&mut self.wire.out, prepared.statement.tag());
             return Ok(None);
         }
-        if matches!(prepared.statement.kind, StatementKind::CopyIn { .. }) {
-            return self.copy_in(prepared).await.map(|()| None);
+        if prepared.statement.is_copy_with_client() {
+            return self.copy(prepared, parameters).await.map(|()| None);
         }
         let session = self.session;
         let handle = self.with_notices(session.execute(prepared, parameters)).await??;
         match handle.into_result() {
-            QueryResult::Rows(stream) if matches!(prepared.statement.kind, StatementKind::CopyOut { .. }) => {
-                self.copy_out(prepared, stream).await.map(|()| None)
-            }
             QueryResult::Rows(stream) => {
                 let format_of = |index: usize| formats.get(index).copied().unwrap_or(Format::Text);
                 let columns = encode::columns(&prepared.schema, format_of);
@@ -316,6 +323,10 @@ fn oid_parameters(sql: &str) -> HashMap<usize, u32> {
         }
     }
     found
+}
+
+fn cannot_run(name: &str) -> EngineError {
+    EngineError::new(SqlState("55000"), format!("portal \"{name}\" cannot be run"))
 }
 
 fn no_portal(name: &str) -> EngineError {

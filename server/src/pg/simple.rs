@@ -44,15 +44,12 @@ impl Connection<'_> {
             Ok(prepared)
         };
         let prepared = self.with_notices(prepare).await??;
-        if matches!(statement.kind, StatementKind::CopyIn { .. }) {
-            return self.copy_in(&prepared).await;
+        if statement.is_copy_with_client() {
+            return self.copy(&prepared, Vec::new()).await;
         }
         let handle = self.with_notices(session.execute(&prepared, Vec::new())).await??;
         let schema = handle.schema.clone();
         match handle.into_result() {
-            QueryResult::Rows(stream) if matches!(statement.kind, StatementKind::CopyOut { .. }) => {
-                self.copy_out(&prepared, stream).await?;
-            }
             QueryResult::Rows(stream) => {
                 put_row_description(&mut self.wire.out, &schema, |_| Format::Text);
                 let columns = encode::columns(&schema, |_| Format::Text);

@@ -14,6 +14,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::catalogs::PG_CATALOG;
 use super::definitions::Definition;
+use crate::engine::folded;
 use crate::pg::array_elements;
 
 /// Rewrites a statement of a PostgreSQL client.
@@ -506,11 +507,6 @@ fn empty(select: &mut Select) {
     select.group_by = GroupByExpr::Expressions(Vec::new(), Vec::new());
     select.having = None;
     select.distinct = None;
-}
-
-/// A name as it is looked up: in lower case unless quoted.
-fn folded(name: &Ident) -> String {
-    if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() }
 }
 
 /// The type of a column of the relations that a SELECT names; text for all else.

@@ -335,8 +335,14 @@ fn what_does_not_fit_in_memory_runs_in_stages(bed: &Bed) -> Result<()> {
 
 /// The most resident memory that a process has had, in bytes.
 pub fn resident_bytes(process: u32) -> Result<u64> {
+    status_bytes(process, "VmHWM")
+}
+
+/// A figure of a process's memory, in bytes, by the name that Linux gives it.
+pub fn status_bytes(process: u32, name: &str) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status"))?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).ok_or_else(|| anyhow!("no VmHWM"))?;
+    let mut lines = status.lines();
+    let line = lines.find(|line| line.split(':').next() == Some(name)).ok_or_else(|| anyhow!("no {name}"))?;
     let kib: u64 = line.split_whitespace().nth(1).ok_or_else(|| anyhow!("no figure in {line}"))?.parse()?;
     Ok(kib * 1024)
 }

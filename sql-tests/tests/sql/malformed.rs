@@ -14,6 +14,7 @@ use libtest_mimic::Trial;
 use sluice_sql_tests::sluice_process::{Layout, Service};
 
 use crate::bed::{Bed, trial};
+use crate::faults::status_bytes;
 
 /// Messages of one connection, most of which do not come so far.
 const MESSAGES_A_CONNECTION: usize = 40;
@@ -32,7 +33,7 @@ fn harm_nobody(bed: &Bed) -> Result<()> {
     let service = bed.own_service(Layout::Embedded, &[])?;
     // What is allocated once is allocated before memory is looked at.
     send(&service, 1, 2_000)?;
-    let before = resident_kib(service.process_id())?;
+    let before = status_bytes(service.process_id(), "VmRSS")? >> 10;
     let sent = AtomicUsize::new(0);
     let started = Instant::now();
     std::thread::scope(|scope| {
@@ -60,7 +61,7 @@ fn harm_nobody(bed: &Bed) -> Result<()> {
     bed.block_on(service.check_serving())?;
     let log = service.all_output();
     ensure!(!log.contains("panicked"), "something panicked:\n{}", service.log_end());
-    let after = resident_kib(service.process_id())?;
+    let after = status_bytes(service.process_id(), "VmRSS")? >> 10;
     println!(
         "{} malformed messages in {:.0?}: {before} KiB of memory before, {after} KiB after",
         sent.load(Ordering::Relaxed),
@@ -193,10 +194,4 @@ impl Random {
     fn below(&mut self, limit: usize) -> usize {
         (self.next() % limit.max(1) as u64) as usize
     }
-}
-
-fn resident_kib(process_id: u32) -> Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{process_id}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    Ok(line.trim().trim_end_matches(" kB").parse()?)
 }

@@ -81,7 +81,7 @@ async fn copy_to(
         CopySource::Query(query) => query.as_ref().clone(),
         CopySource::Table(parts) => {
             let name = FullName::of_parts(session, parts)?;
-            let provider = provider(session, &name).await?;
+            let provider = session.named_table(&name).await?;
             if let (Some(table), true) = (cassandra_table(&provider), partition_by.is_empty()) {
                 let transfers = &session.engine().transfers;
                 let guard = transfers.begin(session, "COPY TO", &name.text(), &dir.display().to_string(), &dir)?;
@@ -118,7 +118,7 @@ async fn copy_from(
     options::must_be_parquet(options)?;
     let dir = folder::folder(path)?;
     let name = FullName::of_parts(session, table)?;
-    let provider = provider(session, &name).await?;
+    let provider = session.named_table(&name).await?;
     let Some(table) = cassandra_table(&provider) else {
         return Err(EngineError::not_supported(format!(
             "COPY into {}, which is not a table in Cassandra,",
@@ -131,11 +131,6 @@ async fn copy_from(
     let load = folder_to_table::TableLoad { session, table, name: &name, dir: &dir, record };
     let outcome = load.run(&guard).boxed().await;
     guard.end(outcome)
-}
-
-async fn provider(session: &Session, name: &FullName) -> Result<Arc<dyn TableProvider>, EngineError> {
-    let found = session.find_table(name.reference()).await;
-    found.map_err(|error| session.suggest_table(EngineError::from(error)))
 }
 
 fn cassandra_table(provider: &Arc<dyn TableProvider>) -> Option<&CassandraTable> {

@@ -15,7 +15,7 @@ use std::pin::pin;
 
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
-use datafusion::execution::SendableRecordBatchStream;
+use datafusion::common::ScalarValue;
 use tokio::sync::mpsc;
 
 pub use writer::CopyWriter;
@@ -24,30 +24,41 @@ use super::backend::put_complete;
 use super::connection::Connection;
 use super::rows::Rows;
 use super::wire::{Body, Failure, Frame};
-use crate::engine::{EngineError, Prepared, QueryResult, SqlState, StatementKind, TransferOptions};
+use crate::engine::{EngineError, Prepared, QueryResult, SqlState, StatementKind};
 use options::CopyOptions;
 use reader::CopyReader;
 
 /// Batches between the socket and the table.
 const BATCHES_IN_FLIGHT: usize = 1;
 
-fn options_of(prepared: &Prepared) -> Result<CopyOptions, EngineError> {
-    let none = TransferOptions::new();
-    match &prepared.statement.kind {
-        StatementKind::CopyOut { options, .. } => CopyOptions::new(options, false),
-        StatementKind::CopyIn { options, .. } => CopyOptions::new(options, true),
-        _ => CopyOptions::new(&none, false),
-    }
-}
-
 impl Connection<'_> {
-    /// Sends all rows of a `COPY ... TO STDOUT`.
-    pub(super) async fn copy_out(
+    /// Runs a `COPY` to or from the client.
+    pub(super) async fn copy(&mut self, prepared: &Prepared, parameters: Vec<ScalarValue>) -> Result<(), Failure> {
+        match &prepared.statement.kind {
+            StatementKind::CopyOut { options, .. } => {
+                self.copy_out(prepared, parameters, CopyOptions::new(options, false)?).await
+            }
+            StatementKind::CopyIn { table, options, .. } => {
+                let table = table.last().cloned().unwrap_or_default();
+                self.copy_in(prepared, table, CopyOptions::new(options, true)?).await
+            }
+            _ => Err(EngineError::new(SqlState::INTERNAL, "not a copy").into()),
+        }
+    }
+
+    /// Sends all rows.
+    async fn copy_out(
         &mut self,
         prepared: &Prepared,
-        stream: SendableRecordBatchStream,
+        parameters: Vec<ScalarValue>,
+        options: CopyOptions,
     ) -> Result<(), Failure> {
-        let writer = CopyWriter::new(options_of(prepared)?, &prepared.schema)?;
+        let writer = CopyWriter::new(options, &prepared.schema)?;
+        let session = self.session;
+        let handle = self.with_notices(session.execute(prepared, parameters)).await??;
+        let QueryResult::Rows(stream) = handle.into_result() else {
+            return Err(EngineError::new(SqlState::INTERNAL, "a copy without rows").into());
+        };
         writer.put_start(&mut self.wire.out);
         let mut rows = Rows::copied(stream, writer, self.encode_options());
         rows.send(self.wire, None).await?;
@@ -57,16 +68,12 @@ impl Connection<'_> {
         Ok(())
     }
 
-    /// Takes the rows of a `COPY ... FROM STDIN`, and writes them as they come.
-    pub(super) async fn copy_in(&mut self, prepared: &Prepared) -> Result<(), Failure> {
-        let StatementKind::CopyIn { table, .. } = &prepared.statement.kind else {
-            return Err(EngineError::new(SqlState::INTERNAL, "not a copy").into());
-        };
+    /// Takes rows, and writes them as they come.
+    async fn copy_in(&mut self, prepared: &Prepared, table: String, options: CopyOptions) -> Result<(), Failure> {
         let session = self.session;
         let time_zone = session.setting("TimeZone").unwrap_or_else(|| "UTC".to_owned());
         let max_bytes = self.shared.options.max_message_bytes;
-        let table = table.last().cloned().unwrap_or_default();
-        let mut reader = CopyReader::new(options_of(prepared)?, &prepared.schema, table, time_zone, max_bytes)?;
+        let mut reader = CopyReader::new(options, &prepared.schema, table, time_zone, max_bytes)?;
         reader.put_start(&mut self.wire.out);
         self.put_notices();
         self.wire.flush().await?;

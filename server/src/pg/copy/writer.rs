@@ -98,17 +98,9 @@ impl CopyWriter {
                     out.put_slice(BINARY_START);
                 }
                 out.put_u16(batch.column_count() as u16);
+                return batch.put_values(row, out);
             }
             for column in 0..batch.column_count() {
-                if self.options.format == CopyFormat::Binary {
-                    let at = out.len();
-                    out.put_i32(-1);
-                    if batch.put_cell(column, row, out) {
-                        let length = i32::try_from(out.len() - at - 4).unwrap_or(i32::MAX);
-                        set_i32(out, at, length);
-                    }
-                    continue;
-                }
                 if column > 0 {
                     out.put_u8(self.options.delimiter);
                 }
@@ -123,9 +115,7 @@ impl CopyWriter {
                     _ => self.put_text(&value, out),
                 }
             }
-            if self.options.format != CopyFormat::Binary {
-                out.put_u8(b'\n');
-            }
+            out.put_u8(b'\n');
         });
         self.value = value;
         if i32::try_from(out.len() - start).is_err() {

@@ -117,6 +117,14 @@ impl BatchEncoder {
         !is_null
     }
 
+    /// Appends the values of a row, each with its length.
+    pub fn put_values(&self, row: usize, out: &mut BytesMut) {
+        for (nulls, cell) in &self.columns {
+            let null = nulls.as_ref().is_some_and(|nulls| nulls.is_null(row));
+            put_value(out, null, |out| cell(row, out));
+        }
+    }
+
     /// Appends the `DataRow` of a row.
     ///
     /// # Errors
@@ -126,10 +134,7 @@ impl BatchEncoder {
         out.put_u8(b'D');
         out.put_i32(0);
         out.put_u16(self.columns.len() as u16);
-        for (nulls, cell) in &self.columns {
-            let null = nulls.as_ref().is_some_and(|nulls| nulls.is_null(row));
-            put_value(out, null, |out| cell(row, out));
-        }
+        self.put_values(row, out);
         let Ok(length) = i32::try_from(out.len() - start - 1) else {
             out.truncate(start);
             return Err(EngineError::new(SqlState::LIMIT_EXCEEDED, "a row is longer than a message can be"));
