@@ -22,7 +22,8 @@ use std::path::PathBuf;
 
 /// The folder of this crate, with the scripts and `.slt` files.
 pub fn crate_dir() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+    // As Cargo says when it runs a test: two checkouts that share a target folder can take each other's programs for fresh.
+    std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
 }
 
 /// Where jars, virtual environments and sample data are kept between runs: `SLUICE_CACHE_DIR`, else the user's cache folder.

@@ -39,6 +39,8 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const SIZE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Other nodes that a slow read is sent to.
 const MOST_SPECULATIVE_READS: usize = 2;
+/// Milliseconds after which a question about the schema is sent to another node too: statements wait for it.
+const SLOW_SCHEMA_MS: u64 = 300;
 /// How long a change of the schema may take: it goes through all nodes, one change after another.
 const DDL_TIMEOUT: Duration = Duration::from_secs(120);
 /// Prepared statements kept; when there are more, all are forgotten and prepared again as needed.
@@ -61,6 +63,8 @@ pub struct CassandraCluster {
     asked_for_tables: tokio::sync::Mutex<Option<Instant>>,
     /// How reads are executed, which may ask twice; a write is sent once.
     read_profile: ExecutionProfileHandle,
+    /// How questions about the schema are executed.
+    schema_profile: ExecutionProfileHandle,
     throttle: Throttle,
     statistics: Mutex<HashMap<(String, String), Arc<TableStatistics>>>,
 }
@@ -107,12 +111,17 @@ impl CassandraCluster {
             .request_timeout(Some(Duration::from_millis(options.request_timeout_ms)))
             .load_balancing_policy(balancing.build())
             .build();
-        let speculative = options.speculative_read_ms.map(|after_ms| SimpleSpeculativeExecutionPolicy {
-            max_retry_count: MOST_SPECULATIVE_READS,
-            retry_interval: Duration::from_millis(after_ms),
-        });
-        let read_profile =
-            profile.to_builder().speculative_execution_policy(speculative.map(|policy| Arc::new(policy) as _)).build();
+        let asking_twice = |after_ms: Option<u64>| {
+            let policy = after_ms.map(|after_ms| SimpleSpeculativeExecutionPolicy {
+                max_retry_count: MOST_SPECULATIVE_READS,
+                retry_interval: Duration::from_millis(after_ms),
+            });
+            let builder = profile.to_builder();
+            builder.speculative_execution_policy(policy.map(|policy| Arc::new(policy) as _)).build().into_handle()
+        };
+        let read_profile = asking_twice(options.speculative_read_ms);
+        let slow_schema_ms = options.speculative_read_ms.map_or(SLOW_SCHEMA_MS, |ms| ms.min(SLOW_SCHEMA_MS));
+        let schema_profile = asking_twice(Some(slow_schema_ms));
         let mut builder = SessionBuilder::new()
             .known_nodes(&options.contact_points)
             .default_execution_profile_handle(profile.into_handle())
@@ -132,7 +141,9 @@ impl CassandraCluster {
         // The driver goes on trying for longer than a user waits for a first answer.
         let session = match tokio::time::timeout(SESSION_TIMEOUT, connecting).await {
             Ok(Ok(session)) => session,
-            Ok(Err(error)) => return Err(CassandraError::from_session(contact_points, &error)),
+            Ok(Err(error)) => {
+                return Err(tls::explained(CassandraError::from_session(contact_points, &error), &options));
+            }
             Err(_) => {
                 let reason = format!("no answer within {} s", SESSION_TIMEOUT.as_secs());
                 return Err(CassandraError::Connect { contact_points, reason });
@@ -141,7 +152,8 @@ impl CassandraCluster {
         check_local_dc(&options, &session.get_cluster_state())?;
         Ok(Self {
             throttle: Throttle::new(&options),
-            read_profile: read_profile.into_handle(),
+            read_profile,
+            schema_profile,
             statistics: Mutex::default(),
             options,
             session,
@@ -260,6 +272,14 @@ impl CassandraCluster {
         Ok(prepared)
     }
 
+    /// A question about the schema, which any node can answer: one that hangs is not waited for.
+    pub(super) fn schema_statement(&self, cql: impl Into<String>) -> Statement {
+        let mut statement = Statement::new(cql);
+        statement.set_is_idempotent(true);
+        statement.set_execution_profile_handle(Some(self.schema_profile.clone()));
+        statement
+    }
+
     /// Runs a statement that changes the schema, and waits until all nodes agree on it.
     pub async fn execute_ddl(&self, cql: &str) -> Result<(), CassandraError> {
         let what = "a change of the schema";
@@ -282,7 +302,7 @@ impl CassandraCluster {
         if let Some(details) = self.details.get(&state, keyspace, table) {
             return Ok(details);
         }
-        let details = Arc::new(details::read(&self.session, keyspace, table).await?);
+        let details = Arc::new(details::read(self, keyspace, table).await?);
         self.details.put(&state, keyspace, table, details.clone());
         Ok(details)
     }

@@ -1,6 +1,5 @@
 //! The statements that make a keyspace, as its cluster tells them.
 
-use scylla::statement::Statement;
 use serde::{Deserialize, Serialize};
 
 use super::cluster::{CassandraCluster, quoted};
@@ -31,8 +30,7 @@ impl CassandraCluster {
 
     async fn describe(&self, what: &str) -> Result<Vec<SchemaObject>, CassandraError> {
         let words = format!("to describe {}", what.to_lowercase());
-        let mut statement = Statement::new(format!("DESCRIBE {what}"));
-        statement.set_is_idempotent(true);
+        let statement = self.schema_statement(format!("DESCRIBE {what}"));
         let result = self.session().query_unpaged(statement, ()).await;
         let refused = |reason: String| CassandraError::Refused { what: words.clone(), reason };
         let result = result.map_err(|error| CassandraError::from_execution(&words, &error))?;

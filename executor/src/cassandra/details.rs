@@ -3,10 +3,9 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use scylla::client::session::Session;
-use scylla::statement::Statement;
 use serde::{Deserialize, Serialize};
 
+use super::cluster::CassandraCluster;
 use super::declared::{self, DeclaredTypes};
 use super::error::CassandraError;
 
@@ -55,14 +54,13 @@ pub enum Similarity {
 }
 
 /// Reads what there is of one table or view. Three small queries at a time, each of one partition.
-pub async fn read(session: &Session, keyspace: &str, table: &str) -> Result<TableDetails, CassandraError> {
+pub async fn read(cluster: &CassandraCluster, keyspace: &str, table: &str) -> Result<TableDetails, CassandraError> {
     let what = &format!("while reading the schema of {keyspace}.{table}");
     let malformed = |reason: String| CassandraError::Refused { what: what.clone(), reason };
     let ask = |cql: &str| {
-        let mut statement = Statement::new(cql);
-        statement.set_is_idempotent(true);
+        let statement = cluster.schema_statement(cql);
         async move {
-            let result = session.query_unpaged(statement, (keyspace, table)).await;
+            let result = cluster.session().query_unpaged(statement, (keyspace, table)).await;
             let result = result.map_err(|error| CassandraError::from_execution(what, &error))?;
             result.into_rows_result().map_err(|error| malformed(error.to_string()))
         }

@@ -9,7 +9,6 @@ use datafusion::error::Result;
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::physical_plan::ExecutionPlan;
 use scylla::cluster::metadata::ColumnKind;
-use scylla::statement::Statement;
 use uuid::Uuid;
 
 use super::cluster::statement_for;
@@ -116,7 +115,8 @@ impl CassandraTable {
     pub async fn incarnation(&self) -> Option<String> {
         let session = self.cluster.session();
         let cql = "SELECT id FROM system_schema.tables WHERE keyspace_name = ? AND table_name = ?";
-        let found = session.query_unpaged(Statement::new(cql), (&self.keyspace, &self.name)).await.ok()?;
+        let found =
+            session.query_unpaged(self.cluster.schema_statement(cql), (&self.keyspace, &self.name)).await.ok()?;
         let (id,) = found.into_rows_result().ok()?.maybe_first_row::<(Uuid,)>().ok()??;
         let mut words = vec![id.to_string()];
         for node in self.cluster.state().get_nodes_info() {

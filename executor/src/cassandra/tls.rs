@@ -117,6 +117,27 @@ impl ServerCertVerifier for AnyHost {
     }
 }
 
+/// What is told of a node that ended a connection without saying why.
+const ENDED: &str = "the node ended the connection and did not say why";
+
+/// In TLS 1.3 a node refuses a client without a certificate when the client takes the connection for made: what it says
+/// then may be lost with the connection.
+pub(super) fn explained(error: CassandraError, options: &CassandraOptions) -> CassandraError {
+    match error {
+        CassandraError::Connect { contact_points, reason }
+            if options.tls && options.tls_cert_file.is_none() && is_ended(&reason) =>
+        {
+            CassandraError::Connect { contact_points, reason: format!("{reason}; {ENDED}") }
+        }
+        other => other,
+    }
+}
+
+fn is_ended(reason: &str) -> bool {
+    let reason = reason.to_lowercase();
+    ["connection reset", "broken pipe", "eof", "connection aborted"].iter().any(|words| reason.contains(words))
+}
+
 /// What to do about a connection that failed for reasons of TLS, by the words of the failure.
 pub(super) fn hint(reason: &str) -> Option<&'static str> {
     let reason = reason.to_lowercase();
@@ -125,7 +146,7 @@ pub(super) fn hint(reason: &str) -> Option<&'static str> {
         Some("the node's certificate is not signed by an authority in tls_ca_file")
     } else if says(&["notvalidforname", "not valid for name"]) {
         Some("the node's certificate is not for its address: have it made so, or set tls_verify_host = 'off'")
-    } else if says(&["certificaterequired", "certificateunknown", "badcertificate", "received fatal alert"]) {
+    } else if says(&["certificaterequired", "certificateunknown", "badcertificate", "received fatal alert", ENDED]) {
         Some("the node wants a certificate that it trusts: set tls_cert_file and tls_key_file")
     } else if says(&["invalidcontenttype", "corrupt message"]) {
         Some("does the node take TLS at this port? tls = 'off' connects without")
@@ -151,6 +172,23 @@ mod tests {
         assert!(told().contains("ca.pem"), "{}", told());
         std::fs::write(&file, "no certificate").expect("is written");
         assert!(told().contains("no certificate in PEM"), "{}", told());
+    }
+
+    #[test]
+    fn an_end_without_a_word_hints_at_the_certificate() {
+        let told = |certificate: Option<&str>, reason: &str| {
+            let options = CassandraOptions {
+                tls: true,
+                tls_cert_file: certificate.map(str::to_owned),
+                ..CassandraOptions::default()
+            };
+            let error = CassandraError::Connect { contact_points: "node".to_owned(), reason: reason.to_owned() };
+            explained(error, &options).hint().unwrap_or_default()
+        };
+        let reset = "Failed to write data: Connection reset by peer (os error 104)";
+        assert!(told(None, reset).contains("tls_cert_file"));
+        assert!(!told(Some("client.pem"), reset).contains("tls_cert_file"));
+        assert!(!told(None, "Connection refused (os error 111)").contains("tls_cert_file"));
     }
 
     #[test]

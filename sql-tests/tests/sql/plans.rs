@@ -54,7 +54,7 @@ fn snapshot(bed: &Bed, name: &str, sql: &str) -> Result<()> {
     // Files are named without the leading slash in plans.
     let plan = plan.replace(data.trim_start_matches('/'), "DATA");
     let mut settings = insta::Settings::clone_current();
-    settings.set_snapshot_path(concat!(env!("CARGO_MANIFEST_DIR"), "/plans"));
+    settings.set_snapshot_path(sluice_sql_tests::crate_dir().join("plans"));
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
     settings.bind(|| insta::assert_snapshot!(name, plan));
