@@ -31,6 +31,8 @@ pub struct CassandraOptions {
     pub ranges_in_flight: usize,
     /// Requests that one task has under way when it writes, at most.
     pub write_concurrency: usize,
+    /// Partitions of the same nodes that go in one batch, at most; with 1 a batch has rows of one partition only.
+    pub write_batch_partitions: usize,
     /// Rows a second that one process writes to one node; 0 is as many as it takes.
     pub write_rows_per_second: u32,
     /// Who logs in, if the cluster asks.
@@ -92,6 +94,7 @@ impl Default for CassandraOptions {
             split_size_mb: 64,
             ranges_in_flight: 4,
             write_concurrency: 128,
+            write_batch_partitions: 10,
             write_rows_per_second: 0,
             username: None,
             password: None,
@@ -109,7 +112,7 @@ impl Default for CassandraOptions {
     }
 }
 
-const NAMES: [&str; 22] = [
+const NAMES: [&str; 23] = [
     "contact_points",
     "local_dc",
     "consistency",
@@ -119,6 +122,7 @@ const NAMES: [&str; 22] = [
     "split_size_mb",
     "ranges_in_flight",
     "write_concurrency",
+    "write_batch_partitions",
     "write_rows_per_second",
     "username",
     "password",
@@ -182,6 +186,9 @@ impl CassandraOptions {
             "split_size_mb" => self.split_size_mb = number("split_size_mb", value, 1, 1 << 20)?,
             "ranges_in_flight" => self.ranges_in_flight = number("ranges_in_flight", value, 1, 64)? as usize,
             "write_concurrency" => self.write_concurrency = number("write_concurrency", value, 1, 4_096)? as usize,
+            "write_batch_partitions" => {
+                self.write_batch_partitions = number("write_batch_partitions", value, 1, 200)? as usize;
+            }
             "write_rows_per_second" => {
                 self.write_rows_per_second = number("write_rows_per_second", value, 0, 100_000_000)? as u32;
             }

@@ -1,6 +1,7 @@
-//! Rows grouped for sending: a batch has rows of one partition, and few bytes.
+//! Rows grouped for sending: a batch has rows of one partition, or of a few that the same nodes hold, and few bytes.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 
 use super::super::encode::EncodedRow;
 
@@ -12,28 +13,74 @@ const MOST_BATCH_ROWS: usize = 200;
 const ROW_OVERHEAD_BYTES: usize = 32;
 const CELL_OVERHEAD_BYTES: usize = 20;
 
+/// Rows that go in one request.
+#[derive(Debug, Default)]
+pub struct Group {
+    /// Its rows, of as many partitions as it counts.
+    pub rows: Vec<EncodedRow>,
+    partitions: usize,
+    bytes: usize,
+}
+
+impl Group {
+    fn takes(&self, other: &Self) -> bool {
+        self.bytes + other.bytes <= BATCH_BYTES && self.rows.len() + other.rows.len() <= MOST_BATCH_ROWS
+    }
+}
+
 /// Groups of rows, each of one partition, in the order in which their first rows come.
 ///
 /// `key_cells` are the places of the partition key's cells. A row that is larger than a batch may be is alone.
-pub fn by_partition(rows: Vec<EncodedRow>, key_cells: &[usize]) -> Vec<Vec<EncodedRow>> {
-    let mut groups: Vec<(usize, Vec<EncodedRow>)> = Vec::new();
+pub fn by_partition(rows: Vec<EncodedRow>, key_cells: &[usize]) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
     let mut open: HashMap<Vec<u8>, usize> = HashMap::with_capacity(rows.len());
     for row in rows {
         let bytes = ROW_OVERHEAD_BYTES + row.byte_count() + row.cell_count() * CELL_OVERHEAD_BYTES;
         let key = partition_key(&row, key_cells);
-        let group = open.get(&key).and_then(|index| groups.get_mut(*index));
-        match group {
-            Some((sum, group)) if *sum + bytes <= BATCH_BYTES && group.len() < MOST_BATCH_ROWS => {
-                *sum += bytes;
-                group.push(row);
+        let row = Group { rows: vec![row], partitions: 1, bytes };
+        match open.get(&key).and_then(|index| groups.get_mut(*index)).filter(|group| group.takes(&row)) {
+            Some(group) => {
+                group.bytes += row.bytes;
+                group.rows.extend(row.rows);
             }
-            _ => {
+            None => {
                 open.insert(key, groups.len());
-                groups.push((bytes, vec![row]));
+                groups.push(row);
             }
         }
     }
-    groups.into_iter().map(|(_, group)| group).collect()
+    groups
+}
+
+/// Groups of up to so many partitions that the same nodes hold, of groups of one partition each.
+///
+/// Any of these nodes that a group is sent to is a replica of all that is in it.
+pub fn by_replicas<R: Hash + Eq>(
+    groups: Vec<Group>,
+    most_partitions: usize,
+    replicas_of: impl Fn(&EncodedRow) -> R,
+) -> Vec<Group> {
+    if most_partitions < 2 || groups.len() < 2 {
+        return groups;
+    }
+    let mut joined: Vec<Group> = Vec::new();
+    let mut open: HashMap<R, usize> = HashMap::new();
+    for group in groups {
+        let Some(replicas) = group.rows.first().map(&replicas_of) else { continue };
+        let is_open = |joined: &&mut Group| joined.partitions < most_partitions && joined.takes(&group);
+        match open.get(&replicas).and_then(|index| joined.get_mut(*index)).filter(is_open) {
+            Some(joined) => {
+                joined.bytes += group.bytes;
+                joined.partitions += group.partitions;
+                joined.rows.extend(group.rows);
+            }
+            None => {
+                open.insert(replicas, joined.len());
+                joined.push(group);
+            }
+        }
+    }
+    joined
 }
 
 /// The key's cells, each with its length before it.
@@ -55,9 +102,12 @@ mod tests {
         EncodedRow::of_raw(&[value.to_vec(), key.as_bytes().to_vec()])
     }
 
-    fn keys(groups: &[Vec<EncodedRow>]) -> Vec<Vec<String>> {
-        let key = |row: &EncodedRow| String::from_utf8_lossy(row.value(1).unwrap_or_default()).into_owned();
-        groups.iter().map(|group| group.iter().map(key).collect()).collect()
+    fn key(row: &EncodedRow) -> String {
+        String::from_utf8_lossy(row.value(1).unwrap_or_default()).into_owned()
+    }
+
+    fn keys(groups: &[Group]) -> Vec<Vec<String>> {
+        groups.iter().map(|group| group.rows.iter().map(key).collect()).collect()
     }
 
     #[test]
@@ -71,13 +121,25 @@ mod tests {
         let rows = (0..100).map(|_| row("a", &[0; 400])).chain([row("a", &[0; 100_000]), row("a", b"x")]).collect();
         let groups = by_partition(rows, &[1]);
         for group in &groups {
-            let bytes: usize = group.iter().map(EncodedRow::byte_count).sum();
-            assert!(bytes <= BATCH_BYTES || group.len() == 1, "{bytes} in {}", group.len());
+            let bytes: usize = group.rows.iter().map(EncodedRow::byte_count).sum();
+            assert!(bytes <= BATCH_BYTES || group.rows.len() == 1, "{bytes} in {}", group.rows.len());
         }
-        assert_eq!(groups.iter().map(Vec::len).sum::<usize>(), 102);
+        assert_eq!(groups.iter().map(|group| group.rows.len()).sum::<usize>(), 102);
         assert!(groups.len() < 20, "{}", groups.len());
         let small = by_partition((0..1_000).map(|_| row("a", b"")).collect(), &[1]);
-        assert!(small.iter().all(|group| group.len() <= MOST_BATCH_ROWS));
+        assert!(small.iter().all(|group| group.rows.len() <= MOST_BATCH_ROWS));
+    }
+
+    #[test]
+    fn partitions_of_the_same_nodes_go_together() {
+        let rows = || ["a1", "b1", "a2", "a1", "b2", "a3"].iter().map(|key| row(key, b"x")).collect();
+        let node = |row: &EncodedRow| key(row).chars().next();
+        let joined = |most| keys(&by_replicas(by_partition(rows(), &[1]), most, node));
+        assert_eq!(joined(10), [vec!["a1", "a1", "a2", "a3"], vec!["b1", "b2"]]);
+        assert_eq!(joined(2), [vec!["a1", "a1", "a2"], vec!["b1", "b2"], vec!["a3"]]);
+        assert_eq!(joined(1), keys(&by_partition(rows(), &[1])));
+        let large = by_partition(vec![row("a1", &[0; 3_000]), row("a2", &[0; 3_000]), row("a3", b"")], &[1]);
+        assert_eq!(keys(&by_replicas(large, 10, node)), [vec!["a1"], vec!["a2", "a3"]]);
     }
 
     #[test]

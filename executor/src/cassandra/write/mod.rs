@@ -3,7 +3,8 @@
 //! A statement is planned to rows of cells for one prepared CQL statement: the rows of a query for an `INSERT`
 //! ([`super::insert`]), the keys that its `WHERE` names for an `UPDATE` or a `DELETE` ([`mutate`]). A [`writer`]
 //! sends them. It groups the rows at hand by partition, because a batch of rows of one partition costs the nodes
-//! little more than a row, and one of several partitions costs them more than its rows ([`group`]). It has as many
+//! little more than a row, and joins a few small groups that the same nodes hold, which saves requests: whichever of
+//! these nodes it is sent to writes its own copy itself ([`group`]). It has as many
 //! requests under way as the nodes answer without queueing ([`pace`]), and no more rows a second than the catalog
 //! allows ([`super::throttle`]).
 //!

@@ -20,7 +20,7 @@ use super::super::cluster::CassandraCluster;
 use super::super::encode::EncodedRow;
 use super::super::error::CassandraError;
 use super::Repeat;
-use super::group::by_partition;
+use super::group::{by_partition, by_replicas};
 use super::pace::Pace;
 
 /// Tries of one request, each after twice the wait of the one before.
@@ -141,7 +141,16 @@ impl Writer {
     fn grouped(&self, rows: Vec<EncodedRow>) -> Vec<Vec<EncodedRow>> {
         match self.request.repeat {
             Repeat::Never | Repeat::Later => rows.into_iter().map(|row| vec![row]).collect(),
-            Repeat::Same => by_partition(rows, &self.request.key_cells),
+            Repeat::Same => {
+                let most_partitions = self.cluster.options().write_batch_partitions;
+                let replicas_of = |row: &EncodedRow| {
+                    let mut replicas = self.cluster.replicas(&self.statement, row);
+                    replicas.sort_unstable();
+                    replicas
+                };
+                let groups = by_replicas(by_partition(rows, &self.request.key_cells), most_partitions, replicas_of);
+                groups.into_iter().map(|group| group.rows).collect()
+            }
         }
     }
 
@@ -149,7 +158,7 @@ impl Writer {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends rows of one partition until they are acknowledged.
+    /// Sends rows that the same nodes hold until they are acknowledged.
     async fn send(&self, rows: Vec<EncodedRow>) -> Result<(), CassandraError> {
         let throttle = self.cluster.throttle();
         if let Some(row) = rows.first().filter(|_| throttle.limits_writes()) {
