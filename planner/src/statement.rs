@@ -6,11 +6,13 @@
 //! every statement keeps its own words and its place in the whole, which error positions need.
 
 mod cursor;
+mod role;
 mod schema;
 mod transfer;
 mod using;
 
 pub use cursor::Direction;
+pub use role::{Granted, ObjectKind, RoleOptions, Secret};
 pub use schema::IndexDefinition;
 pub use transfer::{Compare, CopySource, Relation, Transfer, TransferOptions};
 
@@ -128,6 +130,14 @@ pub enum StatementKind {
     DropQueue { path: String, if_exists: bool },
     /// `RESERVE (resource = amount, ...) ON HOST name FOR QUEUE path`; without amounts it is given back.
     Reserve { host: String, queue: String, amounts: BTreeMap<String, String> },
+    /// `CREATE ROLE name [WITH] option ...`; `CREATE USER` may log in.
+    CreateRole { name: String, if_not_exists: bool, options: RoleOptions },
+    /// `ALTER ROLE name [WITH] option ...`.
+    AlterRole { name: String, options: RoleOptions },
+    /// `DROP ROLE name, ...`.
+    DropRole { names: Vec<String>, if_exists: bool },
+    /// `GRANT what TO role, ...`, `REVOKE what FROM role, ...`.
+    Grant { granted: Granted, roles: Vec<String>, is_revoke: bool },
     /// `COPY`, `BACKUP`, `RESTORE`, `COMPARE`.
     Transfer(Box<Transfer>),
     /// `COPY (query) | table [(columns)] TO STDOUT`: rows go to the client. No columns are all.
@@ -239,6 +249,30 @@ pub fn numbered_parameters(sql: &str) -> Result<Cow<'_, str>, ParseError> {
     Ok(Cow::Owned(numbered))
 }
 
+/// The text with question marks in the places of texts and numbers; nothing of a text that cannot be read.
+pub fn without_literals(sql: &str) -> String {
+    let lines = LineOffsets::new(sql);
+    let Ok(tokens) = tokens(sql, &lines) else { return "?".to_owned() };
+    let mut shown = String::with_capacity(sql.len());
+    for token in tokens {
+        match token.token {
+            Token::Word(word) => shown.push_str(&word.to_string()),
+            // Comments may tell what literals do.
+            Token::Whitespace(_) => shown.push(' '),
+            Token::Number(..)
+            | Token::SingleQuotedString(_)
+            | Token::EscapedStringLiteral(_)
+            | Token::NationalStringLiteral(_)
+            | Token::UnicodeStringLiteral(_)
+            | Token::HexStringLiteral(_)
+            | Token::SingleQuotedByteStringLiteral(_)
+            | Token::DollarQuotedString(_) => shown.push('?'),
+            token => shown.push_str(&token.to_string()),
+        }
+    }
+    shown
+}
+
 /// A token with its character offsets in the whole text.
 #[derive(Debug, Clone)]
 struct Word {
@@ -323,6 +357,10 @@ fn one_statement(sql: &str, words: &[Word]) -> Result<Statement, ParseError> {
             let tag = tag_of(words);
             (StatementKind::Sql(Box::new(statement)), tag)
         }
+    };
+    let text = match role::without_password(&kind, words) {
+        Some(end) => format!("{} ***", slice_chars(sql, offset, end)),
+        None => text,
     };
     Ok(Statement { text, offset, kind, tag, using })
 }
@@ -548,6 +586,8 @@ fn own_statement(sql: &str, cursor: &mut Cursor<'_>) -> Result<Option<Own>, Pars
             Some((StatementKind::DropQueue { path, if_exists }, "DROP QUEUE"))
         }
         "RESERVE" | "UNRESERVE" => reserve(cursor)?,
+        "CREATE" | "ALTER" | "DROP" if cursor.is_next("ROLE") || cursor.is_next("USER") => role::role(cursor)?,
+        "GRANT" | "REVOKE" => role::role(cursor)?,
         "CREATE" => match schema::create_keyspace(cursor)? {
             Some(own) => Some(own),
             None => match schema::create_index(cursor)? {
@@ -887,6 +927,13 @@ mod tests {
         let numbered = numbered_parameters("SELECT '?', ?::int + ? -- ?\nFROM \"?\" WHERE ä = ?").expect("is read");
         assert_eq!(numbered, "SELECT '?', $1::int + $2 -- ?\nFROM \"?\" WHERE ä = $3");
         assert_eq!(numbered_parameters("SELECT 'ä'").expect("is read"), "SELECT 'ä'");
+    }
+
+    #[test]
+    fn literals_and_comments_are_left_out() {
+        let shown = without_literals("SELECT 'x', E'\\n', $$y$$, 1.5e3, \"T\".c, $1 -- z\nFROM t WHERE a = X'00'");
+        assert_eq!(shown, "SELECT ?, ?, ?, ?, \"T\".c, $1  FROM t WHERE a = ?");
+        assert_eq!(without_literals("SELECT 'never ended"), "?");
     }
 
     #[test]

@@ -7,11 +7,14 @@
 //! - [`pgcatalog`]: the tables and functions that PostgreSQL's clients ask
 //! - [`flight`]: Arrow Flight SQL
 //! - [`http`]: the web page
+//! - [`tls`]: encryption of all three
 //! - [`cli`]: the command line and configuration
 
+mod basic_auth;
 pub mod cli;
 pub mod engine;
 pub mod flight;
 pub mod http;
 pub mod pg;
 pub mod pgcatalog;
+pub mod tls;

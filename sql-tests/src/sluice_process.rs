@@ -13,6 +13,7 @@ use tokio_postgres::{Client, NoTls};
 
 /// A debug build on a machine that compiles at the same time takes seconds; a service that hangs takes for ever.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Lines of a process's log that go into an error.
 const LOG_LINES_SHOWN: usize = 25;
 /// A test that panicked while it held a lock has failed already.
@@ -133,8 +134,23 @@ impl Layout {
     }
 }
 
+/// Creates a superuser of a service that does not run, as `sluice create-superuser` does.
+pub fn create_superuser(binary: &Path, data_dir: &Path, name: &str, password: &str) -> Result<()> {
+    let output = Command::new(binary)
+        .args(["create-superuser", name, "--data-dir"])
+        .arg(data_dir)
+        .env("SLUICE_PASSWORD", password)
+        .env_remove("SLUICE_CONFIG")
+        .output()
+        .context("running sluice create-superuser")?;
+    if !output.status.success() {
+        bail!("sluice create-superuser failed: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
+}
+
 /// Ports that were free a moment ago.
-fn free_ports(count: usize) -> Result<Vec<u16>> {
+pub fn free_ports(count: usize) -> Result<Vec<u16>> {
     // All are held at the same time, so that they differ.
     let listeners: Vec<TcpListener> =
         (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<std::io::Result<_>>()?;
@@ -158,6 +174,7 @@ pub struct Service {
     executor_count: usize,
     flags: Vec<String>,
     executor_flags: Vec<String>,
+    password: Option<String>,
     main: Mutex<Option<Process>>,
     executors: Mutex<Vec<Process>>,
     binary: PathBuf,
@@ -181,14 +198,29 @@ impl Service {
         Self::start_all(binary, Layout::Cluster, flags, executor_flags).await
     }
 
+    /// A service that asks for passwords, of which user `sluice` has this one and may do everything.
+    pub async fn start_with_password(binary: &Path, layout: Layout, password: &str) -> Result<Self> {
+        let mut service = Self::new(binary, layout, &["--auth", "password"], &["--vcores", "1"])?;
+        create_superuser(binary, &service.data_dir.path().join("data"), "sluice", password)?;
+        service.password = Some(password.to_owned());
+        service.launch().await?;
+        Ok(service)
+    }
+
     async fn start_all(binary: &Path, layout: Layout, flags: &[&str], executor_flags: &[&str]) -> Result<Self> {
+        let mut service = Self::new(binary, layout, flags, executor_flags)?;
+        service.launch().await?;
+        Ok(service)
+    }
+
+    fn new(binary: &Path, layout: Layout, flags: &[&str], executor_flags: &[&str]) -> Result<Self> {
         let ports = free_ports(4)?;
         let data_dir = tempfile::Builder::new().prefix("sluice-test-").tempdir()?;
         let owned = |flags: &[&str]| flags.iter().map(|flag| (*flag).to_owned()).collect();
         let (flags, executor_flags): (Vec<String>, Vec<String>) = (owned(flags), owned(executor_flags));
         let named = flags.iter().position(|flag| flag == "--executors").and_then(|index| flags.get(index + 1));
         let executor_count = named.map_or(Ok(Layout::EXECUTOR_COUNT), |count| count.parse())?;
-        let mut service = Self {
+        Ok(Self {
             layout,
             pg_port: ports[0],
             flight_port: ports[1],
@@ -197,13 +229,12 @@ impl Service {
             executor_count,
             flags,
             executor_flags,
+            password: None,
             main: Mutex::new(None),
             executors: Mutex::default(),
             binary: binary.to_owned(),
             data_dir,
-        };
-        service.launch().await?;
-        Ok(service)
+        })
     }
 
     async fn launch(&mut self) -> Result<()> {
@@ -368,8 +399,21 @@ impl Service {
 
     /// The same for a user of that name.
     pub async fn connect_as(&self, user: &str) -> Result<Client> {
-        let parameters = format!("host=127.0.0.1 port={} user={user} dbname=sluice connect_timeout=30", self.pg_port);
-        let (client, connection) = tokio_postgres::connect(&parameters, NoTls).await?;
+        Ok(self.log_in(user, self.password.as_deref()).await?)
+    }
+
+    /// The same with a password of one's own.
+    pub async fn log_in(
+        &self,
+        user: &str,
+        password: Option<&str>,
+    ) -> std::result::Result<Client, tokio_postgres::Error> {
+        let mut config = tokio_postgres::Config::new();
+        config.host("127.0.0.1").port(self.pg_port).user(user).dbname("sluice").connect_timeout(CONNECT_TIMEOUT);
+        if let Some(password) = password {
+            config.password(password);
+        }
+        let (client, connection) = config.connect(NoTls).await?;
         tokio::spawn(async move {
             // Its end is seen by the client's next statement.
             let _ = connection.await;

@@ -19,6 +19,11 @@ use sluice_executor::transfer::manifest::MANIFEST;
 use super::list::CatalogList;
 use super::local::{PlanningState, check_location, name_unreadable_file};
 
+/// Whether a table's name is that of files: an absolute path or a URL.
+pub fn names_files(name: &str) -> bool {
+    name.starts_with('/') || name.contains("://")
+}
+
 /// The catalogs of a store, whose schemas also know files by their paths.
 #[derive(Debug)]
 pub struct CatalogsAndFiles {
@@ -98,7 +103,7 @@ impl SchemaProvider for SchemaAndFiles {
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        if name.starts_with('/') || name.contains("://") {
+        if names_files(name) {
             return self.open(name).await.map(Some);
         }
         self.inner.table(name).await

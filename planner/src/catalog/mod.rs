@@ -14,7 +14,7 @@ pub mod local;
 pub mod store;
 
 pub use definition::{CatalogDefinition, Definitions, TableDefinition};
-pub use files::CatalogsAndFiles;
+pub use files::{CatalogsAndFiles, names_files};
 pub use list::CatalogList;
 pub use local::{LocalCatalog, LocalSchema};
 pub use store::{CatalogError, CatalogStore, DEFAULT_CATALOG, DEFAULT_SCHEMA};

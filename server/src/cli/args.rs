@@ -25,6 +25,8 @@ pub enum Command {
     Coordinator(CoordinatorArgs),
     /// Run an executor that joins a coordinator
     Executor(ExecutorArgs),
+    /// Create a superuser with a password, or give a role both; while the service does not run
+    CreateSuperuser(CreateSuperuserArgs),
     /// Send SQL to a running service, or open a prompt
     Sql(SqlArgs),
     /// Write TPC-H sample data as Parquet, one file per table
@@ -42,7 +44,7 @@ pub struct ServiceArgs {
     /// Where catalogs and scratch files are kept [default: sluice in the user's data folder]
     #[arg(long, env = "SLUICE_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Address to listen on; only loopback is allowed without authentication [default: 127.0.0.1]
+    /// Address to listen on; others than loopback take passwords and TLS [default: 127.0.0.1]
     #[arg(long, env = "SLUICE_BIND", value_name = "ADDRESS")]
     pub bind: Option<IpAddr>,
     /// Port for psql, JDBC and other PostgreSQL clients [default: 5433]
@@ -66,9 +68,40 @@ pub struct ServiceArgs {
     /// Seconds that running queries get to end on shutdown [default: 30]
     #[arg(long, env = "SLUICE_GRACE_SECONDS", value_name = "N")]
     pub grace_seconds: Option<u64>,
-    /// Listen on addresses that others can reach although nobody is asked for a password
+    /// Whether clients are asked for passwords [default: trust on loopback, else password]
+    #[arg(long, env = "SLUICE_AUTH", value_enum, value_name = "HOW")]
+    pub auth: Option<AuthName>,
+    /// PEM file with this service's certificate: clients have to encrypt
+    #[arg(long, env = "SLUICE_SSL_CERT_FILE", value_name = "FILE")]
+    pub ssl_cert_file: Option<PathBuf>,
+    /// PEM file with the certificate's key
+    #[arg(long, env = "SLUICE_SSL_KEY_FILE", value_name = "FILE")]
+    pub ssl_key_file: Option<PathBuf>,
+    /// PEM file with authorities: clients have to show a certificate of theirs
+    #[arg(long, env = "SLUICE_SSL_CA_FILE", value_name = "FILE")]
+    pub ssl_ca_file: Option<PathBuf>,
+    /// Folders that statements may use files in; can be said several times [default: anywhere]
+    #[arg(long = "file-root", env = "SLUICE_FILE_ROOTS", value_delimiter = ':', value_name = "DIR")]
+    pub file_roots: Vec<PathBuf>,
+    /// File to which it is written who ran what, as lines of JSON
+    #[arg(long, env = "SLUICE_AUDIT_LOG", value_name = "FILE")]
+    pub audit_log: Option<PathBuf>,
+    /// Leave texts and numbers of statements out of the audit log
+    #[arg(long, env = "SLUICE_AUDIT_REDACT", value_parser = clap::builder::BoolishValueParser::new())]
+    pub audit_redact: bool,
+    /// Listen on addresses that others can reach although passwords or TLS are missing
     #[arg(long, env = "SLUICE_INSECURE", value_parser = clap::builder::BoolishValueParser::new())]
     pub insecure: bool,
+}
+
+/// Whether clients are asked who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AuthName {
+    /// A client is who it says it is
+    Trust,
+    /// A client has to know its role's password
+    Password,
 }
 
 /// How executors are shared between queues.
@@ -147,6 +180,22 @@ pub struct ExecutorArgs {
     pub insecure: bool,
 }
 
+/// Flags of `sluice create-superuser`.
+#[derive(Debug, Clone, Args)]
+pub struct CreateSuperuserArgs {
+    /// The role's name
+    pub name: String,
+    /// TOML file that may name the data directory [default: ./sluice.toml if it is there]
+    #[arg(long, env = "SLUICE_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where the service keeps its data [default: sluice in the user's data folder]
+    #[arg(long, env = "SLUICE_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// The password; without it, it is read from the terminal or from standard input
+    #[arg(long, env = "SLUICE_PASSWORD", hide_env_values = true, value_name = "TEXT")]
+    pub password: Option<String>,
+}
+
 /// Flags of `sluice sql`.
 #[derive(Debug, Clone, Args)]
 pub struct SqlArgs {
@@ -159,6 +208,9 @@ pub struct SqlArgs {
     /// The user to connect as
     #[arg(long, env = "SLUICE_USER", default_value = "sluice")]
     pub user: String,
+    /// The user's password, where the service asks for one
+    #[arg(long, env = "SLUICE_PASSWORD", hide_env_values = true, value_name = "TEXT")]
+    pub password: Option<String>,
     /// The catalog to start in
     #[arg(long, default_value = "sluice")]
     pub database: String,

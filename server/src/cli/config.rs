@@ -9,8 +9,9 @@ use sluice_executor::cassandra::CassandraOptions;
 use sluice_executor::process::ExecutorTraits;
 use sluice_planner::catalog::{CatalogDefinition, TableDefinition};
 
-use super::args::{ExecutorArgs, PolicyName, ServiceArgs};
-use crate::engine::{SharingOptions, SharingPolicy, cores};
+use super::args::{AuthName, ExecutorArgs, PolicyName, ServiceArgs};
+use crate::engine::{AuditOptions, LoginPolicy, SharingOptions, SharingPolicy, cores};
+use crate::tls::TlsFiles;
 
 /// The file that is read when none is named.
 const DEFAULT_FILE: &str = "sluice.toml";
@@ -35,6 +36,17 @@ pub struct FileConfig {
     pub max_connections: Option<usize>,
     pub grace_seconds: Option<u64>,
     pub insecure: Option<bool>,
+    /// `trust` or `password`.
+    pub auth: Option<AuthName>,
+    pub ssl_cert_file: Option<PathBuf>,
+    pub ssl_key_file: Option<PathBuf>,
+    pub ssl_ca_file: Option<PathBuf>,
+    /// The file that tells who ran what.
+    pub audit_log: Option<PathBuf>,
+    pub audit_redact: Option<bool>,
+    /// Folders that statements may use files in; none are all.
+    #[serde(default)]
+    pub file_roots: Vec<PathBuf>,
     /// For `sluice executor`: where the coordinator's scheduler listens.
     pub coordinator: Option<String>,
     /// For `sluice executor`: the name or address of its machine.
@@ -183,6 +195,11 @@ pub struct ServiceConfig {
     pub tables: Vec<(String, TableDefinition)>,
     pub queues: BTreeMap<String, BTreeMap<String, String>>,
     pub sharing: SharingOptions,
+    pub login: LoginPolicy,
+    pub tls: Option<TlsFiles>,
+    pub file_roots: Vec<PathBuf>,
+    pub audit: Option<AuditOptions>,
+    pub insecure: bool,
 }
 
 impl FileConfig {
@@ -220,10 +237,30 @@ impl ServiceConfig {
             None => default_data_dir()?,
         };
         let bind = args.bind.or(file.bind).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        check_bind(bind, args.insecure || file.insecure.unwrap_or(false))?;
+        let insecure = args.insecure || file.insecure.unwrap_or(false);
+        let login = match args.auth.or(file.auth) {
+            Some(AuthName::Trust) => LoginPolicy::Trust,
+            Some(AuthName::Password) => LoginPolicy::Password,
+            None if bind.is_loopback() || insecure => LoginPolicy::Trust,
+            None => LoginPolicy::Password,
+        };
+        let tls = tls_files(
+            args.ssl_cert_file.clone().or(file.ssl_cert_file),
+            args.ssl_key_file.clone().or(file.ssl_key_file),
+            args.ssl_ca_file.clone().or(file.ssl_ca_file),
+        )?;
+        check_service_bind(bind, insecure, login, tls.is_some())?;
         Ok(Self {
             data_dir,
             bind,
+            login,
+            tls,
+            file_roots: if args.file_roots.is_empty() { file.file_roots } else { args.file_roots.clone() },
+            audit: args.audit_log.clone().or(file.audit_log).map(|path| AuditOptions {
+                file: path,
+                redact: args.audit_redact || file.audit_redact.unwrap_or(false),
+            }),
+            insecure,
             pg_port: args.pg_port.or(file.pg_port).unwrap_or(5433),
             flight_port: args.flight_port.or(file.flight_port).unwrap_or(50051),
             http_port: args.http_port.or(file.http_port).unwrap_or(8080),
@@ -262,7 +299,7 @@ impl ExecutorConfig {
         let host = args.host.clone().or(file.host).unwrap_or_else(|| Ipv4Addr::LOCALHOST.to_string());
         let default_bind = host.parse::<IpAddr>().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
         let bind = args.bind.or(file.bind).unwrap_or(default_bind);
-        check_bind(bind, args.insecure || file.insecure.unwrap_or(false))?;
+        check_peer_bind(bind, args.insecure || file.insecure.unwrap_or(false))?;
         let data_dir = match args.data_dir.clone().or(file.data_dir) {
             Some(dir) => dir,
             None => default_data_dir()?,
@@ -316,14 +353,46 @@ pub fn default_data_dir() -> Result<PathBuf, String> {
         .ok_or_else(|| "the user has no home folder: name a data directory with --data-dir".to_owned())
 }
 
-/// Refuses addresses that strangers can reach while nobody is asked for a password.
-pub fn check_bind(bind: IpAddr, insecure: bool) -> Result<(), String> {
+fn tls_files(
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+    client_ca: Option<PathBuf>,
+) -> Result<Option<TlsFiles>, String> {
+    match (cert, key, client_ca) {
+        (Some(cert), Some(key), client_ca) => Ok(Some(TlsFiles { cert, key, client_ca })),
+        (None, None, None) => Ok(None),
+        _ => Err("TLS takes ssl_cert_file and ssl_key_file, and with them ssl_ca_file if you like".to_owned()),
+    }
+}
+
+/// Refuses addresses that strangers can reach unless clients have to prove who they are, and nobody can listen.
+fn check_service_bind(bind: IpAddr, insecure: bool, login: LoginPolicy, has_tls: bool) -> Result<(), String> {
+    if bind.is_loopback() || insecure {
+        return Ok(());
+    }
+    let reason = match (login, has_tls) {
+        (LoginPolicy::Trust, _) => {
+            "anyone who reaches it could run any query and read any file, because clients are not asked for passwords: \
+             say --auth password"
+        }
+        (LoginPolicy::Password, false) => {
+            "what clients ask and get could be read on the way, because there is no TLS: set ssl_cert_file and ssl_key_file"
+        }
+        (LoginPolicy::Password, true) => return Ok(()),
+    };
+    Err(format!(
+        "refusing to listen on {bind}: {reason}; or listen on 127.0.0.1, or say --insecure if the network keeps strangers out"
+    ))
+}
+
+/// Refuses addresses that strangers can reach for what coordinator and executors tell each other.
+pub fn check_peer_bind(bind: IpAddr, insecure: bool) -> Result<(), String> {
     if bind.is_loopback() || insecure {
         return Ok(());
     }
     Err(format!(
-        "refusing to listen on {bind}: anyone who reaches it could run any query and read any file, because there is no \
-         authentication yet; listen on 127.0.0.1, or say --insecure if the network keeps strangers out"
+        "refusing to listen on {bind}: coordinator and executors do not prove to each other who they are, because there is \
+         no authentication between them yet; listen on 127.0.0.1, or say --insecure if the network keeps strangers out"
     ))
 }
 
@@ -408,9 +477,14 @@ mod tests {
 
     #[test]
     fn an_open_address_is_refused_with_the_reason() {
-        let error = check_bind("0.0.0.0".parse().expect("an address"), false).expect_err("is refused");
-        assert!(error.contains("authentication"), "{error}");
-        assert!(check_bind("127.0.0.2".parse().expect("an address"), false).is_ok());
+        let open: IpAddr = "0.0.0.0".parse().expect("an address");
+        let told = |login, has_tls| check_service_bind(open, false, login, has_tls).expect_err("is refused");
+        assert!(told(LoginPolicy::Trust, true).contains("--auth password"));
+        assert!(told(LoginPolicy::Password, false).contains("ssl_cert_file"));
+        assert!(check_service_bind(open, false, LoginPolicy::Password, true).is_ok());
+        let loopback = "127.0.0.2".parse().expect("an address");
+        assert!(check_service_bind(loopback, false, LoginPolicy::Trust, false).is_ok());
+        assert!(check_peer_bind(open, false).expect_err("is refused").contains("authentication"));
     }
 
     #[test]

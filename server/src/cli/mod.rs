@@ -3,12 +3,14 @@
 //! - [`args`]: commands and flags; a flag wins over its environment variable
 //! - [`config`]: the TOML file, over which both win
 //! - [`serve`]: the roles of the service
+//! - [`create_superuser`]: the first role of a service that asks for passwords
 //! - [`sql`]: a client to a running service
 //! - [`sample_data`]: TPC-H as Parquet
 //! - [`simulate`]: an invented cluster, to try queues and waits on
 
 pub mod args;
 pub mod config;
+pub mod create_superuser;
 pub mod sample_data;
 pub mod serve;
 pub mod simulate;
@@ -46,6 +48,7 @@ pub fn run() -> ExitCode {
             Command::Serve(args) => serve::serve(args).await,
             Command::Coordinator(args) => serve::coordinator(args).await,
             Command::Executor(args) => serve::executor(args).await,
+            Command::CreateSuperuser(args) => create_superuser::run(args),
             Command::Sql(args) => sql::run(args).await,
             Command::SampleData(args) => sample_data::run(&args),
             Command::Simulate(args) => simulate::run(&args),

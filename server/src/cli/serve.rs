@@ -9,10 +9,11 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::args::{CoordinatorArgs, ExecutorArgs, ServeArgs};
-use super::config::{ExecutorConfig, ServiceConfig};
-use crate::engine::{Cluster, Engine, EngineOptions, cores};
+use super::config::{ExecutorConfig, ServiceConfig, check_peer_bind};
+use crate::engine::{Cluster, Engine, EngineOptions, FileRoots, LoginPolicy, cores};
 use crate::flight::FlightOptions;
 use crate::pg::PgOptions;
+use crate::tls::{Incoming, Tls};
 
 /// How long an executor waits before it tries to join again.
 const REJOIN_DELAY: Duration = Duration::from_millis(500);
@@ -36,6 +37,7 @@ pub async fn coordinator(args: CoordinatorArgs) -> Result<(), String> {
     let config = ServiceConfig::resolve(&args.service)?;
     let port = args.scheduler_port.unwrap_or(config.scheduler_port);
     let address = SocketAddr::new(config.bind, port);
+    check_peer_bind(config.bind, config.insecure)?;
     let external_host =
         args.external_host.or_else(|| config.external_host.clone()).unwrap_or_else(|| config.bind.to_string());
     let cluster = Cluster::Remote { address, external_host };
@@ -49,6 +51,8 @@ async fn run(config: ServiceConfig, cluster: Cluster, what: &str) -> Result<(), 
     let flight = listen(config.bind, config.flight_port, "Flight SQL", "--flight-port").await?;
     let http = listen(config.bind, config.http_port, "the web page", "--http-port").await?;
     let (pg_at, flight_at, http_at) = (address_of(&pg)?, address_of(&flight)?, address_of(&http)?);
+    let tls = config.tls.as_ref().map(Tls::read).transpose()?;
+    let file_roots = FileRoots::new(&config.file_roots).map_err(|error| error.to_string())?;
     let engine = Engine::start(EngineOptions {
         data_dir: config.data_dir.clone(),
         cluster,
@@ -58,14 +62,24 @@ async fn run(config: ServiceConfig, cluster: Cluster, what: &str) -> Result<(), 
         max_sessions: config.max_connections,
         queues: config.queues,
         sharing: config.sharing,
+        login: config.login,
+        file_roots,
+        audit: config.audit,
     })
     .await
     .map_err(|error| error.to_string())?;
 
     let stop = CancellationToken::new();
     let pg_options = PgOptions { max_connections: config.max_connections, ..PgOptions::default() };
+    let incoming = |listener, protocol: &[u8]| {
+        let acceptor = tls.as_ref().map(|tls| tls.acceptor(Some(protocol)));
+        Incoming::new(listener, acceptor, stop.clone()).map_err(|error| error.to_string())
+    };
+    let (flight, http) = (incoming(flight, b"h2")?, incoming(http, b"http/1.1")?);
+    let (pg_engine, pg_tls, pg_stop) = (engine.clone(), tls.clone(), stop.clone());
+    let serve_pg = async move { crate::pg::serve(pg, pg_engine, pg_options, pg_tls.as_ref(), pg_stop).await };
     let services = [
-        tokio::spawn(service("pgwire", crate::pg::serve(pg, engine.clone(), pg_options, stop.clone()))),
+        tokio::spawn(service("pgwire", serve_pg)),
         tokio::spawn(service(
             "Flight SQL",
             crate::flight::serve(flight, engine.clone(), FlightOptions::default(), stop.clone()),
@@ -74,9 +88,15 @@ async fn run(config: ServiceConfig, cluster: Cluster, what: &str) -> Result<(), 
     ];
     println!("Sluice {} is ready: {what}", env!("CARGO_PKG_VERSION"));
     println!("  psql        psql -h {} -p {} -d sluice", pg_at.ip(), pg_at.port());
-    println!("  Flight SQL  grpc://{flight_at}");
-    println!("  web page    http://{http_at}/");
+    let (grpc, http) = if tls.is_some() { ("grpc+tls", "https") } else { ("grpc", "http") };
+    println!("  Flight SQL  {grpc}://{flight_at}");
+    println!("  web page    {http}://{http_at}/");
     println!("  data        {}", config.data_dir.display());
+    let asked = match config.login {
+        LoginPolicy::Trust => "nobody: every client is who it says it is",
+        LoginPolicy::Password => "every client, for a role's password",
+    };
+    println!("  asked       {asked}");
 
     stop_signal().await?;
     println!("Shutting down: running queries get {} s", config.grace_seconds);
@@ -157,8 +177,8 @@ pub async fn executor(args: ExecutorArgs) -> Result<(), String> {
     Ok(())
 }
 
-/// Two services on one data directory would overwrite each other's catalog.
-fn lock(data_dir: &Path) -> Result<std::fs::File, String> {
+/// Holds a data directory. Two services on one would overwrite each other's catalog.
+pub(super) fn lock(data_dir: &Path) -> Result<std::fs::File, String> {
     std::fs::create_dir_all(data_dir).map_err(|error| format!("cannot create {}: {error}", data_dir.display()))?;
     let path = data_dir.join("lock");
     let file = std::fs::File::create(&path).map_err(|error| format!("cannot create {}: {error}", path.display()))?;

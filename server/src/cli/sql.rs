@@ -23,7 +23,11 @@ pub async fn run(args: SqlArgs) -> Result<(), String> {
 }
 
 async fn connect(args: &SqlArgs) -> Result<Client, String> {
-    let (client, connection) = Config::new()
+    let mut config = Config::new();
+    if let Some(password) = &args.password {
+        config.password(password);
+    }
+    let (client, connection) = config
         .host(&args.host)
         .port(args.port)
         .user(&args.user)

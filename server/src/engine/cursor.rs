@@ -125,7 +125,7 @@ impl Cursors {
             .with_hint("send BEGIN before it, or declare it WITH HOLD"));
         }
         self.check_free(name)?;
-        let record = QueryRecord::new(session.user(), &statement.text);
+        let record = QueryRecord::new(session.user(), &statement.text, None);
         session.engine().queries.add(record.clone());
         // Whoever cancels DECLARE drops this future, and the query with it.
         let waited_for = WaitedFor::new(&record);

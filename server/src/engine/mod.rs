@@ -9,6 +9,7 @@
 //! - [`error`] and [`convert`]: what clients are told
 //! - [`settings`]: a session's settings
 //! - [`session`]: a statement's way from text to result
+//! - [`roles`], [`password`]: who may log in; [`privileges`], [`file_roots`]: and do what; [`audit`]: who did
 //! - [`ddl`]: statements that create and drop
 //! - [`analyze`]: what samples of tables told, and where it is kept
 //! - [`insert`]: columns of a Cassandra table by name
@@ -17,22 +18,28 @@
 //! - [`run`]: where a query runs
 //! - [`result`]: how its rows come back from executors
 //! - [`queues`]: tenants' queues
-//! - [`query`]: watching, cancelling and reading queries
+//! - [`query`]: watching, cancelling and reading queries; [`progress`]: telling how far they are
 //! - [`explain`]: plans for people
 //! - [`transfer`]: rows between tables and folders of files
 //! - [`system`]: the schema `system`
 
 mod analyze;
+mod audit;
 mod convert;
 mod copy_in;
 mod cursor;
 mod ddl;
 mod error;
 mod explain;
+mod file_roots;
 mod insert;
+mod password;
+mod privileges;
+mod progress;
 mod query;
 mod queues;
 mod result;
+mod roles;
 mod run;
 mod session;
 mod settings;
@@ -62,15 +69,20 @@ use sluice_planner::distribute::{rules_for_one_process, rules_for_stages};
 use sluice_scheduler::cluster::{ExecutorSummary, FrameworksService, Scheduler, SchedulerOptions, StageSummary};
 use sluice_scheduler::frameworks_proto::frameworks_server::FrameworksServer;
 
+pub use audit::AuditOptions;
 pub use copy_in::CopyInput;
 pub(crate) use ddl::folded;
 pub use error::{EngineError, SqlState};
+pub use file_roots::FileRoots;
+pub use password::Verifier;
 pub use query::{Placement, QueryHandle, QueryRecord, QueryResult, QuerySummary, StopReason};
+pub use roles::{LoginPolicy, MONITOR, PUBLIC, RoleInfo, Roles};
 pub use session::{Notice, Prepared, Protocol, Session, SessionOptions, TableInfo, TransactionStatus};
 pub use sluice_planner::statement::{Direction, Statement, StatementKind, TransferOptions};
 pub use sluice_scheduler::core::{Options as SharingOptions, Policy as SharingPolicy};
 
 use analyze::StatisticsStore;
+use audit::{AuditLog, Event};
 use query::QueryList;
 use queues::QueueStore;
 use transfer::registry::Transfers;
@@ -83,6 +95,9 @@ const SMALL_INPUT_BYTES: u64 = 32 << 20;
 
 /// Bytes of memory that a byte of compressed input may come to need in hash tables and sorts.
 const INPUT_TO_MEMORY: u64 = 8;
+
+/// The file in the data directory that roles are kept in.
+pub const ROLES_FILE: &str = "roles.json";
 
 /// Where the tasks run.
 #[derive(Debug, Clone)]
@@ -122,6 +137,12 @@ pub struct EngineOptions {
     pub queues: BTreeMap<String, BTreeMap<String, String>>,
     /// How executors are shared between queues.
     pub sharing: SharingOptions,
+    /// Whether clients are asked who they are.
+    pub login: LoginPolicy,
+    /// Where statements may use files of this machine.
+    pub file_roots: FileRoots,
+    /// Where it is written who ran what.
+    pub audit: Option<AuditOptions>,
 }
 
 /// The service without its front ends.
@@ -138,6 +159,9 @@ pub struct Engine {
     connections: Arc<ConnectionPool>,
     queries: QueryList,
     queue_store: QueueStore,
+    roles: Roles,
+    file_roots: FileRoots,
+    audit: Option<Arc<AuditLog>>,
     statistics: StatisticsStore,
     transfers: Transfers,
     jobs_submitted: AtomicU64,
@@ -175,6 +199,8 @@ impl Engine {
             return Err(data_dir_error(&work_dir, &error));
         }
         std::fs::create_dir_all(&work_dir).map_err(|error| data_dir_error(&work_dir, &error))?;
+        let audit = options.audit.map(AuditLog::open).transpose()?.map(Arc::new);
+        let roles = Roles::open(options.data_dir.join(ROLES_FILE), options.login)?.with_audit(audit.clone());
         let catalogs = CatalogStore::open(options.data_dir.join("catalog.json"), options.catalogs, options.tables)?;
         let statistics = StatisticsStore::open(options.data_dir.join("statistics.json"), &catalogs)?;
 
@@ -256,6 +282,9 @@ impl Engine {
             connections: Arc::default(),
             queries: QueryList::default(),
             queue_store,
+            roles,
+            file_roots: options.file_roots,
+            audit,
             statistics,
             transfers: Transfers::new(&options.data_dir),
             jobs_submitted: AtomicU64::new(0),
@@ -274,8 +303,12 @@ impl Engine {
 
     /// Opens a session. It closes when its last reference is dropped.
     ///
-    /// Errors: 53300 when there are as many sessions as are allowed, 57P03 while shutting down.
+    /// Who the user is has been found out before.
+    ///
+    /// Errors: 28000 when the user may not log in, 53300 when there are as many sessions as are allowed, in all or of the
+    /// user, 57P03 while shutting down.
     pub fn open_session(self: &Arc<Self>, options: SessionOptions) -> Result<Arc<Session>, EngineError> {
+        self.roles.check_login(&options.user)?;
         if self.is_draining() {
             return Err(EngineError::new(SqlState::CANNOT_CONNECT_NOW, "the service is shutting down"));
         }
@@ -290,8 +323,39 @@ impl Engine {
         session.finish_opening()?;
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         sessions.retain(|session| session.strong_count() > 0);
+        let limit = self.roles.connection_limit(session.user()).map_or(usize::MAX, |limit| limit as usize);
+        let is_users = |other: &Arc<Session>| other.user() == session.user();
+        if sessions.iter().filter_map(std::sync::Weak::upgrade).filter(is_users).count() >= limit {
+            let message = format!("too many connections for role \"{}\"", session.user());
+            return Err(EngineError::new(SqlState::TOO_MANY_CONNECTIONS, message)
+                .with_hint("close a session, or have the limit raised: ALTER ROLE ... CONNECTION LIMIT ..."));
+        }
+        if let Some(audit) = &self.audit {
+            audit.note(Event {
+                event: "session",
+                user: session.user(),
+                address: session.client_address(),
+                session: Some(session.id()),
+                ..Event::default()
+            })?;
+        }
         sessions.push(Arc::downgrade(&session));
         Ok(session)
+    }
+
+    /// Who may log in, and do what.
+    pub fn roles(&self) -> &Roles {
+        &self.roles
+    }
+
+    /// Where statements may use files of this machine.
+    pub fn file_roots(&self) -> &FileRoots {
+        &self.file_roots
+    }
+
+    /// Where it is written who ran what.
+    fn audit(&self) -> Option<&Arc<AuditLog>> {
+        self.audit.as_ref()
     }
 
     /// Running queries and the last that ran, newest first.

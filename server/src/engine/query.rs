@@ -16,6 +16,7 @@ use serde::Serialize;
 use sluice_scheduler::cluster::{Admitted, Allocation};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use super::audit::{AuditLog, Event};
 use super::error::{EngineError, SqlState};
 
 /// Finished queries that can still be looked at.
@@ -115,6 +116,8 @@ pub struct QueryRecord {
     /// The query's place in its queue, until it ends.
     place: Mutex<Option<Admitted>>,
     end: OnceLock<(SystemTime, Option<String>)>,
+    /// Where its end is written down.
+    audit: Option<Arc<AuditLog>>,
 }
 
 /// A query in a list.
@@ -145,7 +148,7 @@ pub struct QuerySummary {
 }
 
 impl QueryRecord {
-    pub(super) fn new(user: &str, sql: &str) -> Arc<Self> {
+    pub(super) fn new(user: &str, sql: &str, audit: Option<Arc<AuditLog>>) -> Arc<Self> {
         Arc::new(Self {
             id: uuid::Uuid::now_v7().to_string(),
             user: user.to_owned(),
@@ -159,6 +162,7 @@ impl QueryRecord {
             is_queued: AtomicBool::new(false),
             place: Mutex::new(None),
             end: OnceLock::new(),
+            audit,
         })
     }
 
@@ -182,6 +186,7 @@ impl QueryRecord {
             is_queued: AtomicBool::new(false),
             place: Mutex::new(None),
             end: OnceLock::new(),
+            audit: None,
         })
     }
 
@@ -217,7 +222,33 @@ impl QueryRecord {
     pub(super) fn ended(&self, error: Option<&EngineError>) {
         drop(self.place.lock().unwrap_or_else(PoisonError::into_inner).take());
         // Only the first end counts.
-        let _ = self.end.set((SystemTime::now(), error.map(|e| format!("{} {}", e.state, e.message))));
+        let is_first = self.end.set((SystemTime::now(), error.map(|e| format!("{} {}", e.state, e.message)))).is_ok();
+        if let Some(audit) = self.audit.as_ref().filter(|_| is_first) {
+            // It has run; that its end could not be written down is in the service's log.
+            let _ = audit.note(Event {
+                event: "end",
+                user: &self.user,
+                query: Some(&self.id),
+                state: Some(error.map_or("00000", |error| error.state.0)),
+                rows: Some(self.rows.load(Ordering::Relaxed)),
+                ..Event::default()
+            });
+        }
+    }
+
+    /// Whether it waits for its turn.
+    pub(super) fn is_queued(&self) -> bool {
+        self.is_queued.load(Ordering::Relaxed)
+    }
+
+    /// Path of the queue whose resources it uses; empty if it uses none yet.
+    pub(super) fn queue_name(&self) -> &str {
+        self.queue.get().map_or("", String::as_str)
+    }
+
+    /// Time since its start.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.started.elapsed().unwrap_or(Duration::ZERO)
     }
 
     /// Whether the query has not ended.

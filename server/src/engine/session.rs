@@ -25,12 +25,16 @@ use sluice_planner::statement::{self, Show, Statement, StatementKind, Transfer};
 use sluice_planner::suggest::nearest;
 use sluice_scheduler::cluster::{JobTag, LEAST_TASK_MEMORY_BYTES};
 
+use super::audit::Event;
 use super::copy_in::CopyInput;
 use super::cursor::{CursorInfo, Cursors};
 use super::error::{EngineError, SqlState};
 use super::query::{QueryHandle, QueryRecord, QueryResult, StopReason, WaitedFor};
 use super::settings::{Settings, Target};
-use super::{Engine, analyze, context_over, copy_in, ddl, explain, insert, queues, run, system, transfer};
+use super::{
+    Engine, analyze, context_over, copy_in, ddl, explain, insert, privileges, progress, queues, roles, run, system,
+    transfer,
+};
 use crate::pgcatalog;
 
 /// Notices that wait for a client; more are dropped.
@@ -169,12 +173,27 @@ impl Session {
         }
         let allocation = self.engine.scheduler.allocation();
         let queue = match self.setting("queue").filter(|queue| !queue.is_empty()) {
-            Some(wanted) => allocation.enter(&wanted, &self.user)?,
+            Some(wanted) => self.enter_queue(&wanted)?,
             None => allocation.queue_of_user(&self.user),
         };
-        self.with_settings(|settings| settings.begin_with("queue", &queue));
+        let is_superuser = if self.engine.roles.is_superuser(&self.user) { "on" } else { "off" };
+        self.with_settings(|settings| {
+            settings.begin_with("queue", &queue);
+            settings.begin_with("is_superuser", is_superuser);
+        });
         self.follow_settings();
         Ok(())
+    }
+
+    /// The queue of this name, if it is for the user or for a role that the user is a member of.
+    fn enter_queue(&self, wanted: &str) -> Result<String, EngineError> {
+        let allocation = self.engine.scheduler.allocation();
+        let refused = match allocation.enter(wanted, &self.user) {
+            Ok(queue) => return Ok(queue),
+            Err(error) => error,
+        };
+        let roles = self.engine.roles.roles_of(&self.user);
+        roles.iter().find_map(|role| allocation.enter(wanted, role).ok()).ok_or_else(|| refused.into())
     }
 
     /// The session's id.
@@ -256,6 +275,7 @@ impl Session {
         statement: Statement,
         parameter_types: &[Option<DataType>],
     ) -> Result<Arc<Prepared>, EngineError> {
+        self.check_allowed(&statement)?;
         let (plan, schema, returns_rows, types) = match &statement.kind {
             StatementKind::Sql(sql) if !ddl::is_ours(sql) => {
                 let mut plan = self.plan(&statement, sql).await?;
@@ -308,6 +328,35 @@ impl Session {
         Ok(Arc::new(Prepared { statement, schema, parameter_types: types, returns_rows, plan }))
     }
 
+    /// Refuses a statement that the user may not run, and writes down who tried.
+    fn check_allowed(&self, statement: &Statement) -> Result<(), EngineError> {
+        privileges::check(self, statement).inspect_err(|error| {
+            if let Some(audit) = self.engine.audit() {
+                // It is refused anyway.
+                let _ = audit.note(self.event("refused", statement, None, Some(error.state.0)));
+            }
+        })
+    }
+
+    fn event<'a>(
+        &'a self,
+        event: &'a str,
+        statement: &'a Statement,
+        query: Option<&'a str>,
+        state: Option<&'a str>,
+    ) -> Event<'a> {
+        Event {
+            event,
+            user: &self.user,
+            address: self.client_address(),
+            session: Some(&self.id),
+            query,
+            statement: Some(&statement.text),
+            state,
+            rows: None,
+        }
+    }
+
     /// Runs a planned statement. A statement without rows has run to its end when this returns.
     pub async fn execute(
         self: &Arc<Self>,
@@ -330,6 +379,8 @@ impl Session {
                 "current transaction is aborted, commands ignored until end of transaction block",
             ));
         }
+        // What was granted when it was prepared may have been revoked.
+        self.check_allowed(&prepared.statement)?;
         if parameters.len() < prepared.parameter_types.len() {
             return Err(EngineError::new(
                 SqlState::PROTOCOL_VIOLATION,
@@ -340,8 +391,15 @@ impl Session {
                 ),
             ));
         }
-        let record = QueryRecord::new(&self.user, &prepared.statement.text);
+        let audit = self.engine.audit();
+        let record = QueryRecord::new(&self.user, &prepared.statement.text, audit.cloned());
+        if let Some(audit) = audit {
+            audit.note(self.event("statement", &prepared.statement, Some(&record.id), None))?;
+        }
         self.track(&record);
+        if self.with_settings(|settings| settings.get("progress")).as_deref() == Some("on") {
+            progress::follow(self, &record);
+        }
         let _timeout = self.start_timeout(&record);
         let waited_for = WaitedFor::new(&record);
         let result = tokio::select! {
@@ -499,6 +557,10 @@ impl Session {
             | StatementKind::AlterQueue { .. }
             | StatementKind::DropQueue { .. }
             | StatementKind::Reserve { .. } => queues::execute(self, kind)?,
+            StatementKind::CreateRole { .. }
+            | StatementKind::AlterRole { .. }
+            | StatementKind::DropRole { .. }
+            | StatementKind::Grant { .. } => roles::execute(self, kind)?,
             StatementKind::Sql(_)
             | StatementKind::Explain { .. }
             | StatementKind::Transfer(_)
@@ -667,7 +729,7 @@ impl Session {
         }
         let queue;
         let value = if name.eq_ignore_ascii_case("queue") {
-            queue = self.engine.scheduler.allocation().enter(value, &self.user)?;
+            queue = self.enter_queue(value)?;
             &queue
         } else {
             value

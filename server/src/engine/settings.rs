@@ -65,6 +65,7 @@ const KNOWN: &[Known] = &[
     known("lock_timeout", "0", None, Kind::Milliseconds, "Accepted for clients' sake; there are no locks"),
     known("max_identifier_length", "63", None, Kind::ReadOnly, "Told to clients that ask"),
     known("max_index_keys", "32", None, Kind::ReadOnly, "Told to clients that ask"),
+    known("progress", "off", None, Kind::Switch, "Whether notices tell every two seconds how far a query is"),
     known("row_security", "on", None, Kind::Switch, "Accepted for clients' sake"),
     known("search_path", "public", Some("search_path"), Kind::Text, "Schemas that names without one are looked up in"),
     known("server_encoding", "UTF8", Some("server_encoding"), Kind::ReadOnly, "The character set of everything"),

@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use datafusion::arrow::array::{
-    ArrayRef, Float64Array, RecordBatch, StringArray, TimestampMillisecondArray, UInt64Array,
+    ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray, TimestampMillisecondArray, UInt64Array,
 };
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::catalog::streaming::StreamingTable;
@@ -17,7 +17,8 @@ use datafusion::physical_plan::streaming::PartitionStream;
 
 use super::Engine;
 
-const TABLES: [&str; 7] = ["executors", "offers", "queries", "queues", "table_statistics", "tasks", "transfers"];
+const TABLES: [&str; 9] =
+    ["executors", "grants", "offers", "queries", "queues", "roles", "table_statistics", "tasks", "transfers"];
 
 /// Adds the schema `system` to the catalog `sluice`.
 pub(super) fn register(engine: &Arc<Engine>) -> Result<()> {
@@ -87,6 +88,8 @@ impl PartitionStream for SystemTable {
                 "tasks" => tasks(&engine).await,
                 "queues" => queues(&engine).await,
                 "offers" => offers(&engine),
+                "roles" => roles(&engine),
+                "grants" => grants(&engine),
                 "table_statistics" => table_statistics(&engine),
                 "transfers" => transfers(&engine),
                 _ => queries(&engine),
@@ -100,6 +103,7 @@ impl PartitionStream for SystemTable {
 /// The columns of a table of schema `system`.
 pub(super) fn schema_of(kind: &str) -> SchemaRef {
     let text = |name: &str| Field::new(name, DataType::Utf8, true);
+    let flag = |name: &str| Field::new(name, DataType::Boolean, true);
     let fraction = |name: &str| Field::new(name, DataType::Float64, true);
     let number = |name: &str| Field::new(name, DataType::UInt64, true);
     let time = |name: &str| Field::new(name, DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())), true);
@@ -119,6 +123,8 @@ pub(super) fn schema_of(kind: &str) -> SchemaRef {
             text("state"),
             time("last_heartbeat"),
         ],
+        "roles" => vec![text("role"), flag("may_log_in"), flag("is_superuser"), text("member_of")],
+        "grants" => vec![text("role"), text("object"), text("privileges")],
         "tasks" => vec![
             text("query_id"),
             number("stage_id"),
@@ -351,6 +357,30 @@ async fn queues(engine: &Engine) -> Vec<ArrayRef> {
         maybe_numbers(all.iter().map(|q| q.definition.max_queued.map(u64::from))),
         maybe_numbers(all.iter().map(|q| q.definition.queue_timeout_ms)),
         texts(all.iter().map(|q| (!q.definition.users.is_empty()).then(|| q.definition.users.join(", ")))),
+    ]
+}
+
+fn roles(engine: &Engine) -> Vec<ArrayRef> {
+    let all = engine.roles().list();
+    let flags = |values: Vec<bool>| Arc::new(BooleanArray::from(values)) as ArrayRef;
+    vec![
+        texts(all.iter().map(|role| Some(role.name.clone()))),
+        flags(all.iter().map(|role| role.login).collect()),
+        flags(all.iter().map(|role| role.superuser).collect()),
+        texts(all.iter().map(|role| (!role.member_of.is_empty()).then(|| role.member_of.join(", ")))),
+    ]
+}
+
+fn grants(engine: &Engine) -> Vec<ArrayRef> {
+    let all = engine.roles().list();
+    let rows: Vec<_> = all
+        .iter()
+        .flat_map(|role| role.grants.iter().map(|(object, privileges)| (&role.name, object, privileges)))
+        .collect();
+    vec![
+        texts(rows.iter().map(|(role, _, _)| Some((*role).clone()))),
+        texts(rows.iter().map(|(_, object, _)| Some((*object).clone()))),
+        texts(rows.iter().map(|(_, _, privileges)| Some((*privileges).clone()))),
     ]
 }
 

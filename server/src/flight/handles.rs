@@ -1,4 +1,4 @@
-//! What tickets and handles stand for.
+//! What tickets and handles stand for. Each is good for the user that it was given to, and nobody else.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -58,25 +58,30 @@ impl Handles {
     }
 
     /// What a handle stands for, which it goes on to do.
-    pub fn get(&self, handle: &[u8]) -> Result<Planned, Status> {
-        let id = id_of(handle)?;
-        self.with(|entries| {
-            let entry = entries.get_mut(&id).ok_or_else(unknown)?;
-            entry.used = Instant::now();
-            Ok(entry.planned.clone())
-        })
+    pub fn get(&self, handle: &[u8], user: &str) -> Result<Planned, Status> {
+        self.with_entry(handle, user, |entry| entry.planned.clone())
     }
 
     /// What a handle stood for, which it no longer does.
-    pub fn take(&self, handle: &[u8]) -> Result<Planned, Status> {
+    pub fn take(&self, handle: &[u8], user: &str) -> Result<Planned, Status> {
+        let planned = self.get(handle, user)?;
         let id = id_of(handle)?;
-        self.with(|entries| entries.remove(&id)).map(|entry| entry.planned).ok_or_else(unknown)
+        self.with(|entries| entries.remove(&id)).map(|_| planned).ok_or_else(unknown)
     }
 
     /// Changes the parameters of a prepared statement.
-    pub fn bind(&self, handle: &[u8], runs: Vec<Vec<ScalarValue>>) -> Result<(), Status> {
+    pub fn bind(&self, handle: &[u8], user: &str, runs: Vec<Vec<ScalarValue>>) -> Result<(), Status> {
+        self.with_entry(handle, user, |entry| entry.planned.runs = runs)
+    }
+
+    fn with_entry<T>(&self, handle: &[u8], user: &str, f: impl FnOnce(&mut Entry) -> T) -> Result<T, Status> {
         let id = id_of(handle)?;
-        self.with(|entries| entries.get_mut(&id).map(|entry| entry.planned.runs = runs)).ok_or_else(unknown)
+        self.with(|entries| {
+            let entry = entries.get_mut(&id).filter(|entry| entry.planned.session.user() == user);
+            let entry = entry.ok_or_else(unknown)?;
+            entry.used = Instant::now();
+            Ok(f(entry))
+        })
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut HashMap<Uuid, Entry>) -> T) -> T {

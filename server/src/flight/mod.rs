@@ -26,12 +26,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_flight::flight_service_server::FlightServiceServer;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
 use crate::engine::Engine;
+use crate::tls::Incoming;
+use users::Tokens;
 
 /// Limits of the Flight SQL front end.
 #[derive(Debug, Clone)]
@@ -57,25 +58,26 @@ impl Default for FlightOptions {
     }
 }
 
-/// Serves clients of `listener` until `stop`, then lets those that are being answered finish.
+/// Serves clients of `incoming` until `stop`, then lets those that are being answered finish.
 ///
 /// # Errors
 ///
-/// When the listener fails.
+/// When the transport fails.
 pub async fn serve(
-    listener: TcpListener,
+    incoming: Incoming,
     engine: Arc<Engine>,
     options: FlightOptions,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     let max_message_bytes = options.max_message_bytes;
-    let frameworks = engine.frameworks();
-    let service =
-        FlightServiceServer::new(service::Service::new(engine, options)).max_decoding_message_size(max_message_bytes);
+    let tokens = Arc::new(Tokens::new(engine.clone(), options.max_logins, options.handle_lifetime));
+    let frameworks = InterceptedService::new(engine.frameworks(), tokens.clone().superusers_only());
+    let service = FlightServiceServer::new(service::Service::new(engine, tokens, options))
+        .max_decoding_message_size(max_message_bytes);
     Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .add_service(service)
         .add_service(frameworks)
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stop.cancelled_owned())
+        .serve_with_incoming_shutdown(incoming.into_streams(), stop.cancelled_owned())
         .await
 }

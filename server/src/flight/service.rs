@@ -40,20 +40,20 @@ type DoGet = Response<<Service as FlightService>::DoGetStream>;
 pub struct Service {
     engine: Arc<Engine>,
     handles: Handles,
-    tokens: Tokens,
+    tokens: Arc<Tokens>,
 }
 
 impl Service {
     /// The service over `engine`.
-    pub fn new(engine: Arc<Engine>, options: FlightOptions) -> Self {
+    pub fn new(engine: Arc<Engine>, tokens: Arc<Tokens>, options: FlightOptions) -> Self {
         let handles = Handles::new(options.max_handles, options.handle_lifetime);
-        Self { engine, handles, tokens: Tokens::new(options.max_logins, options.handle_lifetime) }
+        Self { engine, handles, tokens }
     }
 
     fn open_session<T>(&self, request: &Request<T>) -> Result<Arc<Session>, Status> {
         let header = |name: &str| request.metadata().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let options = SessionOptions {
-            user: self.tokens.user(request.metadata())?,
+            user: self.user(request)?,
             database: header("database"),
             application_name: header("user-agent"),
             client_address: request.remote_addr().map(|address| address.to_string()),
@@ -61,6 +61,11 @@ impl Service {
             startup_settings: Vec::new(),
         };
         self.engine.open_session(options).map_err(status)
+    }
+
+    /// Whom a call comes from.
+    fn user<T>(&self, request: &Request<T>) -> Result<String, Status> {
+        self.tokens.user(request.metadata(), request.remote_addr())
     }
 
     async fn plan<T>(&self, sql: &str, request: &Request<T>) -> Result<Planned, Status> {
@@ -210,7 +215,7 @@ impl FlightSqlService for Service {
         &self,
         request: Request<Streaming<HandshakeRequest>>,
     ) -> Result<Response<BoxStream<'static, Result<HandshakeResponse, Status>>>, Status> {
-        let token = self.tokens.issue(self.tokens.user(request.metadata())?)?;
+        let token = self.tokens.issue(self.user(&request)?)?;
         let header = token.parse().map_err(|_| Status::internal("a token is no header"))?;
         let answer = HandshakeResponse { protocol_version: 0, payload: Bytes::from(token) };
         let mut response = Response::new(stream::iter([Ok(answer)]).boxed());
@@ -229,8 +234,8 @@ impl FlightSqlService for Service {
         flight_info(&schema, TicketStatementQuery { statement_handle }, request.into_inner())
     }
 
-    async fn do_get_statement(&self, ticket: TicketStatementQuery, _: Request<Ticket>) -> Result<DoGet, Status> {
-        let planned = self.handles.take(&ticket.statement_handle)?;
+    async fn do_get_statement(&self, ticket: TicketStatementQuery, request: Request<Ticket>) -> Result<DoGet, Status> {
+        let planned = self.handles.take(&ticket.statement_handle, &self.user(&request)?)?;
         self.results(planned).await
     }
 
@@ -266,9 +271,9 @@ impl FlightSqlService for Service {
     async fn do_action_close_prepared_statement(
         &self,
         query: ActionClosePreparedStatementRequest,
-        _: Request<Action>,
+        request: Request<Action>,
     ) -> Result<(), Status> {
-        self.handles.take(&query.prepared_statement_handle).map(|_| ())
+        self.handles.take(&query.prepared_statement_handle, &self.user(&request)?).map(|_| ())
     }
 
     async fn do_put_prepared_statement_query(
@@ -276,8 +281,9 @@ impl FlightSqlService for Service {
         query: CommandPreparedStatementQuery,
         request: Request<PeekableFlightDataStream>,
     ) -> Result<DoPutPreparedStatementResult, Status> {
+        let user = self.user(&request)?;
         let runs = parameters::read(request.into_inner()).await?;
-        self.handles.bind(&query.prepared_statement_handle, runs)?;
+        self.handles.bind(&query.prepared_statement_handle, &user, runs)?;
         Ok(DoPutPreparedStatementResult { prepared_statement_handle: Some(query.prepared_statement_handle) })
     }
 
@@ -286,16 +292,16 @@ impl FlightSqlService for Service {
         query: CommandPreparedStatementQuery,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
-        let planned = self.handles.get(&query.prepared_statement_handle)?;
+        let planned = self.handles.get(&query.prepared_statement_handle, &self.user(&request)?)?;
         flight_info(&portable::schema(&planned.prepared.schema), query, request.into_inner())
     }
 
     async fn do_get_prepared_statement(
         &self,
         query: CommandPreparedStatementQuery,
-        _: Request<Ticket>,
+        request: Request<Ticket>,
     ) -> Result<DoGet, Status> {
-        self.results(self.handles.get(&query.prepared_statement_handle)?).await
+        self.results(self.handles.get(&query.prepared_statement_handle, &self.user(&request)?)?).await
     }
 
     async fn do_put_prepared_statement_update(
@@ -303,7 +309,7 @@ impl FlightSqlService for Service {
         query: CommandPreparedStatementUpdate,
         request: Request<PeekableFlightDataStream>,
     ) -> Result<i64, Status> {
-        let mut planned = self.handles.get(&query.prepared_statement_handle)?;
+        let mut planned = self.handles.get(&query.prepared_statement_handle, &self.user(&request)?)?;
         let runs = parameters::read(request.into_inner()).await?;
         if !runs.is_empty() {
             planned.runs = runs;

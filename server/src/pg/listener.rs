@@ -14,9 +14,10 @@ use super::PgOptions;
 use super::backend::{Severity, put_error};
 use super::cancel::CancelRegistry;
 use super::connection::Connection;
-use super::startup::{self, Shared};
+use super::startup::{self, Encryption, Shared};
 use super::wire::{Failure, Wire};
 use crate::engine::{Engine, EngineError, SqlState};
+use crate::tls::{Stream, Tls};
 
 /// Connections beyond `max_connections` that may be in their start-up: cancel requests, and those to refuse.
 const STARTUP_SLACK: usize = 128;
@@ -24,7 +25,8 @@ const STARTUP_SLACK: usize = 128;
 /// Wait after an accept failed for want of file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// Serves PostgreSQL clients on `listener` until `shutdown`, then until the last connection has ended.
+/// Serves PostgreSQL clients on `listener` until `shutdown`, then until the last connection has ended. With `tls` all of
+/// them have to encrypt.
 ///
 /// At shutdown idle connections end at once (FATAL 57P01) and busy ones after their statement; how
 /// long statements get is the engine's business.
@@ -35,6 +37,7 @@ pub async fn serve(
     listener: TcpListener,
     engine: Arc<Engine>,
     options: PgOptions,
+    tls: Option<&Tls>,
     shutdown: CancellationToken,
 ) -> Result<(), io::Error> {
     let sockets = Arc::new(Semaphore::new(options.max_connections + STARTUP_SLACK));
@@ -42,6 +45,7 @@ pub async fn serve(
     let shared = Arc::new(Shared {
         engine,
         options,
+        tls: tls.map(Encryption::new),
         sessions,
         cancels: Arc::new(CancelRegistry::default()),
         shutdown: shutdown.clone(),
@@ -98,7 +102,7 @@ async fn serve_connection(stream: TcpStream, address: SocketAddr, shared: Arc<Sh
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    let mut wire = Wire::new(stream, shared.shutdown.clone(), shared.options.drain_write_timeout);
+    let mut wire = Wire::new(Stream::Plain(stream), shared.shutdown.clone(), shared.options.drain_write_timeout);
     let started = tokio::select! {
         started = tokio::time::timeout(
             shared.options.startup_timeout,

@@ -10,7 +10,7 @@
 //!
 //! Reading order:
 //! - [`listener`]: accepts connections, bounds them, ends them at shutdown
-//! - [`startup`]: from the first byte to `ReadyForQuery`, under small limits
+//! - [`startup`]: from the first byte to `ReadyForQuery`, under small limits; [`login`]: who the client is
 //! - [`connection`]: the loop over messages, and what all statements share
 //! - [`simple`], [`extended`]: the two query protocols; [`rows`]: results on their way out
 //! - [`copy`]: rows to and from a client as a stream of bytes
@@ -26,6 +26,7 @@ mod encode;
 mod extended;
 mod frontend;
 mod listener;
+mod login;
 mod params;
 mod rows;
 mod simple;

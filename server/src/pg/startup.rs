@@ -5,17 +5,20 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use pgwire::messages::startup::{Authentication, BackendKeyData, NegotiateProtocolVersion, SecretKey};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::PgOptions;
+use tokio_rustls::TlsAcceptor;
+
 use super::backend::{put, put_parameter, put_ready, put_refusal};
 use super::cancel::{CancelRegistry, KeyLength, Registration};
 use super::listener::too_many_connections;
 use super::wire::{Failure, Wire};
+use super::{PgOptions, login};
 use crate::engine::{Engine, EngineError, Protocol, Session, SessionOptions, SqlState};
+use crate::tls::Tls;
 
 /// Bytes of a packet before the start-up is complete, as in PostgreSQL.
 const STARTUP_MAX_BYTES: usize = 10_000;
@@ -47,10 +50,26 @@ const REPORTED: [(&str, &str); 13] = [
     ("TimeZone", "UTC"),
 ];
 
+/// How connections are encrypted.
+pub struct Encryption {
+    acceptor: TlsAcceptor,
+    /// The service's certificate, to which clients may bind their proof.
+    pub certificate_pem: Arc<[u8]>,
+}
+
+impl Encryption {
+    /// With this certificate.
+    pub fn new(tls: &Tls) -> Self {
+        // Clients that begin with TLS at once say this name; those that ask before say none.
+        Self { acceptor: tls.acceptor(None), certificate_pem: tls.certificate_pem.clone() }
+    }
+}
+
 /// What all connections share.
 pub struct Shared {
     pub engine: Arc<Engine>,
     pub options: PgOptions,
+    pub tls: Option<Encryption>,
     pub sessions: Arc<Semaphore>,
     pub cancels: Arc<CancelRegistry>,
     pub shutdown: CancellationToken,
@@ -71,11 +90,16 @@ pub fn shutting_down() -> EngineError {
 /// Starts a connection. `None` if there is nothing to go on with: a cancel request, or a client that left.
 pub async fn start(wire: &mut Wire, address: SocketAddr, shared: &Shared) -> Result<Option<Started>, Failure> {
     let Some(request) = negotiate(wire, shared).await? else { return Ok(None) };
+    if shared.tls.is_some() && !wire.is_encrypted() {
+        let error = EngineError::new(SqlState("28000"), "this server takes encrypted connections only");
+        return Err(Failure::Fatal(error.with_hint("connect with sslmode=require, or better verify-full")));
+    }
     let permit =
         Arc::clone(&shared.sessions).try_acquire_owned().map_err(|_| Failure::Fatal(too_many_connections()))?;
+    let key_length = request.greet(&mut wire.out);
+    login::check(wire, &request.user, address, shared).await?;
     let session = open_session(&request, address, shared).map_err(Failure::Fatal)?;
     let out = &mut wire.out;
-    let key_length = request.greet(out);
     put(out, &Authentication::Ok);
     // What opening the session changed is told below with everything else.
     drop(session.take_reported_settings());
@@ -117,8 +141,17 @@ async fn negotiate(wire: &mut Wire, shared: &Shared) -> Result<Option<Request>, 
             return Err(Failure::Gone);
         }
         *asked = true;
-        put_refusal(&mut wire.out);
-        wire.flush().await?;
+        match &shared.tls {
+            Some(tls) if code == SSL_REQUEST => {
+                wire.out.put_u8(b'S');
+                wire.flush().await?;
+                wire.encrypt(tls.acceptor.clone()).await?;
+            }
+            _ => {
+                put_refusal(&mut wire.out);
+                wire.flush().await?;
+            }
+        }
     }
 }
 

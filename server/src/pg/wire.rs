@@ -6,15 +6,18 @@
 
 use std::io;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures::FutureExt;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::{EngineError, SqlState};
+use crate::tls::{Stream, encrypt};
 
 /// Gathered output above this leaves before more is encoded.
 pub const FLUSH_BYTES: usize = 64 << 10;
@@ -74,7 +77,7 @@ pub enum Body {
 /// A client's socket.
 #[derive(Debug)]
 pub struct Wire {
-    stream: TcpStream,
+    stream: Stream,
     input: BytesMut,
     /// Replies that have not left yet.
     pub out: BytesMut,
@@ -84,8 +87,24 @@ pub struct Wire {
 
 impl Wire {
     /// Takes over an accepted socket.
-    pub fn new(stream: TcpStream, shutdown: CancellationToken, drain_write_timeout: Duration) -> Self {
+    pub fn new(stream: Stream, shutdown: CancellationToken, drain_write_timeout: Duration) -> Self {
         Self { stream, input: BytesMut::new(), out: BytesMut::new(), shutdown, drain_write_timeout }
+    }
+
+    /// Whether what is sent and received is encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        matches!(self.stream, Stream::Tls(_))
+    }
+
+    /// Does the handshake of TLS, which the client begins now. Nothing of the client's may be here already.
+    pub async fn encrypt(&mut self, tls: TlsAcceptor) -> Result<(), Failure> {
+        match std::mem::replace(&mut self.stream, Stream::Closed) {
+            Stream::Plain(stream) => {
+                self.stream = encrypt(tls, stream).await?;
+                Ok(())
+            }
+            Stream::Tls(_) | Stream::Closed => Err(Failure::Gone),
+        }
     }
 
     /// Whether bytes of the next message are here already.
@@ -173,14 +192,11 @@ impl Wire {
         if self.out.is_empty() {
             return Ok(());
         }
-        let (mut reader, mut writer) = self.stream.split();
-        let (out, input) = (&mut self.out, &mut self.input);
-        let write = async {
-            while !out.is_empty() {
-                writer.write_buf(out).await?;
-            }
-            Ok::<(), io::Error>(())
-        };
+        let (stream, out, input) = (&mut self.stream, &mut self.out, &mut self.input);
+        let write = std::future::poll_fn(|context| match poll_write_all(stream, out, context) {
+            Poll::Pending if poll_closed(stream, input, context).is_ready() => Poll::Ready(Err(Failure::Gone)),
+            written => written.map_err(Failure::from),
+        });
         let drained = async {
             self.shutdown.cancelled().await;
             tokio::time::sleep(self.drain_write_timeout).await;
@@ -188,7 +204,6 @@ impl Wire {
         tokio::select! {
             biased;
             written = write => written?,
-            () = until_closed(&mut reader, input) => return Err(Failure::Gone),
             () = drained => return Err(Failure::Gone),
         }
         if self.out.capacity() > KEEP_BYTES {
@@ -201,14 +216,14 @@ impl Wire {
 
     /// Runs `work` for as long as the client is there. A panic in it is an error of the statement.
     pub async fn while_connected<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Failure> {
-        let (mut reader, _) = self.stream.split();
+        let (stream, input) = (&mut self.stream, &mut self.input);
         tokio::select! {
             biased;
             done = AssertUnwindSafe(work).catch_unwind() => done.map_err(|_| Failure::Statement(
                 EngineError::new(SqlState::INTERNAL, "internal error: the statement's execution panicked")
                     .with_hint("this is a bug in Sluice: please report the statement"),
             )),
-            () = until_closed(&mut reader, &mut self.input) => Err(Failure::Gone),
+            () = std::future::poll_fn(|context| poll_closed(stream, input, context)) => Err(Failure::Gone),
         }
     }
 
@@ -220,28 +235,40 @@ impl Wire {
     }
 }
 
-/// Reads ahead until the client closes its side.
-async fn until_closed(reader: &mut tokio::net::tcp::ReadHalf<'_>, input: &mut BytesMut) {
+/// Sends all of `out`.
+fn poll_write_all(stream: &mut Stream, out: &mut BytesMut, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    while !out.is_empty() {
+        let sent = ready!(Pin::new(&mut *stream).poll_write(context, out))?;
+        if sent == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        out.advance(sent);
+    }
+    Pin::new(stream).poll_flush(context)
+}
+
+/// Reads ahead; ready when the client has closed its side.
+fn poll_closed(stream: &mut Stream, input: &mut BytesMut, context: &mut Context<'_>) -> Poll<()> {
     while input.len() < READ_AHEAD_BYTES {
         input.reserve(READ_BYTES);
-        match reader.read_buf(input).await {
-            Ok(0) | Err(_) => return,
+        match ready!(tokio_util::io::poll_read_buf(Pin::new(&mut *stream), context, input)) {
+            Ok(0) | Err(_) => return Poll::Ready(()),
             Ok(_) => {}
         }
     }
-    std::future::pending().await
+    Poll::Pending
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     async fn pair() -> Result<(TcpStream, Wire), io::Error> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let client = TcpStream::connect(listener.local_addr()?).await?;
         let (server, _) = listener.accept().await?;
-        Ok((client, Wire::new(server, CancellationToken::new(), Duration::from_millis(50))))
+        Ok((client, Wire::new(Stream::Plain(server), CancellationToken::new(), Duration::from_millis(50))))
     }
 
     #[tokio::test]

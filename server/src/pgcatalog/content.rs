@@ -14,7 +14,7 @@ use super::catalogs::PG_CATALOG;
 use super::definitions::{Definition, Row};
 use super::oids::{Object, PG_CATALOG_OID, oid_of};
 use super::types::{self, BuiltIn};
-use crate::engine::Session;
+use crate::engine::{PUBLIC, Session};
 use crate::pg::{PgType, type_modifier};
 
 /// The number of the role that a session's user is: everything's owner.
@@ -68,7 +68,7 @@ impl Source {
             "pg_views" => self.tables_or_views(scope, TableType::View, "view").await,
             "pg_type" => types::rows(),
             "pg_settings" => self.settings(),
-            "pg_roles" | "pg_authid" => vec![vec![text("oid", OWNER_OID), text("rolname", self.user())]],
+            "pg_roles" | "pg_authid" => self.roles(),
             "pg_user" | "pg_shadow" => vec![vec![text("usesysid", OWNER_OID), text("usename", self.user())]],
             "pg_stat_activity" => self.activity(scope),
             "pg_get_keywords" => ALL_KEYWORDS.iter().map(|word| vec![("word", word.to_lowercase())]).collect(),
@@ -83,6 +83,29 @@ impl Source {
 
     fn user(&self) -> String {
         self.session.upgrade().map_or_else(String::new, |session| session.user().to_owned())
+    }
+
+    /// The session's user, to whom all objects belong, and the roles that there are.
+    fn roles(&self) -> Vec<Row> {
+        let Some(session) = self.session.upgrade() else { return Vec::new() };
+        let roles = session.engine().roles();
+        let may = |flag: bool| if flag { "t" } else { "f" };
+        let row = |oid: i32, name: &str, login: bool, superuser: bool| {
+            vec![
+                text("oid", oid),
+                text("rolname", name),
+                text("rolsuper", may(superuser)),
+                text("rolcreaterole", may(superuser)),
+                text("rolcreatedb", may(superuser)),
+                text("rolbypassrls", may(superuser)),
+                text("rolcanlogin", may(login)),
+            ]
+        };
+        let user = row(OWNER_OID, session.user(), true, roles.is_superuser(session.user()));
+        let others = roles.list().into_iter().filter(|role| role.name != session.user() && role.name != PUBLIC);
+        let others =
+            others.map(|role| row(oid_of(&Object::Role(role.name.clone())), &role.name, role.login, role.superuser));
+        std::iter::once(user).chain(others).collect()
     }
 
     fn schema_names(&self, database: &str) -> Vec<String> {

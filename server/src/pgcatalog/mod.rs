@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use crate::engine::Session;
 
+pub use catalogs::PG_CATALOG;
 pub use rewrite::rewrite;
 
 /// Gives a session `pg_catalog` in every catalog, and the functions that go with it.

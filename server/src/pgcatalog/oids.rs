@@ -45,6 +45,7 @@ pub enum Object {
     Catalog(String),
     Schema { catalog: String, name: String },
     Table { catalog: String, schema: String, name: String },
+    Role(String),
 }
 
 #[derive(Default)]

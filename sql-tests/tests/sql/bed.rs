@@ -35,6 +35,7 @@ pub struct Bed {
     python: Shared<PathBuf>,
     tpch: Mutex<()>,
     scratch: tempfile::TempDir,
+    failures: Mutex<Vec<(String, String)>>,
 }
 
 impl Bed {
@@ -48,7 +49,15 @@ impl Bed {
             python: Shared::new(),
             tpch: Mutex::new(()),
             scratch: tempfile::Builder::new().prefix("sluice-tests-").tempdir()?,
+            failures: Mutex::default(),
         })
+    }
+
+    /// Tells again which tests failed, and why, where a long output ends.
+    pub fn tell_failures(&self) {
+        for (name, reason) in self.failures.lock().iter().flat_map(|failures| failures.iter()) {
+            println!("failed: {name}: {reason}\n");
+        }
     }
 
     /// The binary under test.
@@ -93,6 +102,11 @@ impl Bed {
         self.runtime.block_on(Service::start_with(&self.binary, layout, flags))
     }
 
+    /// A service that asks for passwords, of which user `sluice` has this one.
+    pub fn own_service_with_password(&self, layout: Layout, password: &str) -> Result<Service> {
+        self.runtime.block_on(Service::start_with_password(&self.binary, layout, password))
+    }
+
     /// A coordinator with three executors, each started with `executor_flags`, that the test has for itself.
     pub fn own_cluster(&self, flags: &[&str], executor_flags: &[&str]) -> Result<Service> {
         self.runtime.block_on(Service::start_cluster(&self.binary, flags, executor_flags))
@@ -130,5 +144,13 @@ impl Bed {
 /// A test of the bed.
 pub fn trial(bed: &Arc<Bed>, name: String, test: impl FnOnce(&Bed) -> Result<()> + Send + 'static) -> Trial {
     let bed = bed.clone();
-    Trial::test(name, move || test(&bed).map_err(|error| Failed::from(format!("{error:#}"))))
+    Trial::test(name.clone(), move || {
+        test(&bed).map_err(|error| {
+            let reason = format!("{error:#}");
+            if let Ok(mut failures) = bed.failures.lock() {
+                failures.push((name, reason.clone()));
+            }
+            Failed::from(reason)
+        })
+    })
 }

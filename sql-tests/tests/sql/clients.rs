@@ -15,7 +15,7 @@ use crate::bed::{Bed, trial};
 
 type Check = fn(&Bed, &Service) -> Result<()>;
 
-const CHECKS: [(&str, Check); 12] = [
+const CHECKS: [(&str, Check); 13] = [
     ("psycopg", psycopg),
     ("asyncpg", asyncpg),
     ("sqlalchemy", sqlalchemy),
@@ -26,6 +26,7 @@ const CHECKS: [(&str, Check); 12] = [
     ("psql_describes", psql_describes),
     ("psql_shows_where_an_error_is", psql_shows_where_an_error_is),
     ("psql_is_cancelled_by_ctrl_c", psql_is_cancelled_by_ctrl_c),
+    ("psql_shows_progress", psql_shows_progress),
     ("sluice_sql", sluice_sql),
     ("web_page", web_page),
 ];
@@ -193,6 +194,12 @@ fn psql_is_cancelled_by_ctrl_c(bed: &Bed, service: &Service) -> Result<()> {
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
     bed.block_on(service.check_serving())
+}
+
+fn psql_shows_progress(_: &Bed, service: &Service) -> Result<()> {
+    let timeout = "SET statement_timeout = '9s'";
+    let text = psql(service, &["-c", timeout, "-c", "SET progress = on", "-c", ENDLESS])?;
+    expect(&text, &["NOTICE:  progress: ", "canceling statement due to statement timeout"])
 }
 
 fn sluice_sql(bed: &Bed, service: &Service) -> Result<()> {

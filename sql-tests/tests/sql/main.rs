@@ -11,6 +11,7 @@
 //! already (`sql-tests/cassandra/cluster.sh up`), which saves its start but leaves out the tests
 //! that stop nodes.
 
+mod access;
 mod bed;
 mod cassandra_faults;
 mod cassandra_load;
@@ -69,7 +70,9 @@ fn main() -> ExitCode {
     apart.extend(cassandra_trouble::trials(&bed));
     apart.extend(cassandra_load::trials(&bed));
     apart.extend(malformed::trials(&bed));
+    apart.extend(access::trials(&bed));
     let apart = libtest_mimic::run(&alone, apart);
+    bed.tell_failures();
     drop(bed);
     if shared.has_failed() || apart.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
