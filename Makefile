@@ -22,7 +22,7 @@ demo-clean: ## Stop the demo and delete its data
 	@sql-tests/demo/demo.sh clean
 
 test: ## Run all tests, with real Cassandra nodes, executor processes and clients
-	@sql-tests/prerequisites.sh cargo java maven psql python
+	@sql-tests/prerequisites.sh cargo java maven psql python node go
 	cargo build --workspace --locked
 	cargo test --workspace --locked --no-fail-fast
 

@@ -19,8 +19,10 @@ is_here() {
     maven) command -v mvn >/dev/null ;;
     psql) command -v psql >/dev/null ;;
     python) command -v python3 >/dev/null && python3 -c 'import venv, ensurepip' 2>/dev/null ;;
+    node) command -v node >/dev/null && command -v npm >/dev/null ;;
+    go) command -v go >/dev/null ;;
     chromium) command -v chromium >/dev/null ;;
-    *) fail "nothing is known of '$1'" "known are cargo, java, maven, psql, python, chromium" ;;
+    *) fail "nothing is known of '$1'" "known are cargo, java, maven, psql, python, node, go, chromium" ;;
   esac
 }
 
@@ -30,6 +32,8 @@ package_of() {
     maven) echo maven ;;
     psql) echo postgresql-client ;;
     python) echo python3-venv ;;
+    node) echo nodejs npm ;;
+    go) echo golang-go ;;
     chromium) echo chromium ;;
   esac
 }
@@ -40,7 +44,8 @@ for name in "$@"; do
   if [ "$name" = cargo ]; then
     fail "Rust 1.94 or newer and a C compiler are needed" "https://rustup.rs, and on Debian: apt-get install build-essential"
   fi
-  missing+=("$(package_of "$name")")
+  read -ra packages <<<"$(package_of "$name")"
+  missing+=("${packages[@]}")
 done
 [ ${#missing[@]} -gt 0 ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

@@ -41,13 +41,17 @@ TRINO_OPTIONS = """
 class SluiceOnCassandra(Sluice):
     """A layout of Sluice; its catalog of the cluster is `cass`."""
 
+    catalog = "cass"
+    options = ""
+
     def __init__(self, name: str, port: int, contact_points: str, keyspace: str) -> None:
         super().__init__(name, port)
         self.keyspace = keyspace
-        self.command(f"CREATE CATALOG IF NOT EXISTS cass USING cassandra WITH (contact_points = '{contact_points}')")
+        options = f"contact_points = '{contact_points}'{self.options}"
+        self.command(f"CREATE CATALOG IF NOT EXISTS {self.catalog} USING cassandra WITH ({options})")
 
     def table(self, name: str) -> str:
-        return f"cass.{self.keyspace}.{name}"
+        return f"{self.catalog}.{self.keyspace}.{name}"
 
     def parquet(self, folder: Path) -> str:
         name = f"parquet_{folder.name}"
@@ -64,6 +68,13 @@ class SluiceOnCassandra(Sluice):
 
     def point_times_s(self, sql: str, keys: list[int]) -> list[float]:
         return super().point_times_s(sql.format(key="%s"), keys)
+
+
+class TunedSluice(SluiceOnCassandra):
+    """The same with batches as large as the peers' when they are tuned: nodes as they come warn of them."""
+
+    catalog = "cass_tuned"
+    options = ", write_batch_partitions = 200, write_batch_size_kb = 40"
 
 
 class PlainDriver:

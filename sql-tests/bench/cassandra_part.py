@@ -32,6 +32,7 @@ from cassandra_contestants import (
     SluiceOnCassandra,
     Spark,
     Trino,
+    TunedSluice,
 )
 from contestants import peak_memory_mib
 from report import Part, one_line
@@ -120,6 +121,10 @@ class CassandraBench:
             SluiceOnCassandra("cluster", arguments.cluster_port, arguments.contact_points, self.keyspace),
         ]
         self.cluster = self.sluices[1]
+        self.tuned_sluices = [
+            TunedSluice("embedded tuned", arguments.embedded_port, arguments.contact_points, self.keyspace),
+            TunedSluice("cluster tuned", arguments.cluster_port, arguments.contact_points, self.keyspace),
+        ]
         self.plain = None
         if arguments.plain_driver:
             self.plain = PlainDriver(arguments.plain_driver, arguments.contact_points, self.keyspace)
@@ -189,7 +194,7 @@ class CassandraBench:
 
     def writers(self, size: str) -> list[str]:
         """The names of those who write a table. Who is slow writes all of orders only if that was asked for."""
-        names = [sluice.name for sluice in self.sluices] + [SPARK_TUNED_WRITE]
+        names = [sluice.name for sluice in [*self.sluices, *self.tuned_sluices]] + [SPARK_TUNED_WRITE]
         names += [self.plain.name] if self.plain else []
         if size == "fifth" or self.arguments.peers_write_all:
             names += ["spark", "trino"]
@@ -278,7 +283,8 @@ class CassandraBench:
                 sql = insert(engine, into, self.sources[source], ORDERS)
                 return lambda: (write(sql)[0], self.written(into))
 
-            writers = [(engine, engine.name, engine.query) for engine in [*self.sluices, *self.peers]]
+            engines = [*self.sluices, *self.tuned_sluices, *self.peers]
+            writers = [(engine, engine.name, engine.query) for engine in engines]
             for peer in self.peers:
                 if isinstance(peer, Spark):
                     writers.append((peer, SPARK_TUNED_WRITE, partial(peer.query_as, SPARK_TUNED_WRITE)))
@@ -384,7 +390,8 @@ class CassandraBench:
         """Lines of the table for both layouts: beside the driver, and beside the peers, of whom the best one counts."""
         peers = {name: times[name] for name in PEERS if name in times}
         best = min(peers, key=peers.get, default=None)
-        for sluice in self.sluices:
+        tuned = [sluice for sluice in self.tuned_sluices if sluice.name in times]
+        for sluice in [*self.sluices, *tuned]:
             line, own = f"{what}, {sluice.name}", times.get(sluice.name)
             if self.plain and self.plain.name in times:
                 self.part.measure(line, unit, own, "plain driver", times[self.plain.name], driver_aim)

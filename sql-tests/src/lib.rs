@@ -12,7 +12,9 @@
 
 pub mod answers;
 pub mod cassandra;
+pub mod go;
 pub mod java;
+pub mod node;
 pub mod python;
 pub mod runner;
 pub mod sample_data;

@@ -6,6 +6,7 @@ use scylla::frame::types::Consistency;
 use serde::{Deserialize, Serialize};
 
 use super::error::CassandraError;
+use super::write::group::BatchLimits;
 
 /// The port of CQL where a contact point names none.
 const CQL_PORT: u16 = 9042;
@@ -33,6 +34,8 @@ pub struct CassandraOptions {
     pub write_concurrency: usize,
     /// Partitions of the same nodes that go in one batch, at most; with 1 a batch has rows of one partition only.
     pub write_batch_partitions: usize,
+    /// Bytes of a batch, as the nodes reckon them, at most.
+    pub write_batch_size_kb: usize,
     /// Rows a second that one process writes to one node; 0 is as many as it takes.
     pub write_rows_per_second: u32,
     /// Who logs in, if the cluster asks.
@@ -95,6 +98,7 @@ impl Default for CassandraOptions {
             ranges_in_flight: 4,
             write_concurrency: 128,
             write_batch_partitions: 10,
+            write_batch_size_kb: 4,
             write_rows_per_second: 0,
             username: None,
             password: None,
@@ -112,7 +116,7 @@ impl Default for CassandraOptions {
     }
 }
 
-const NAMES: [&str; 23] = [
+const NAMES: [&str; 24] = [
     "contact_points",
     "local_dc",
     "consistency",
@@ -123,6 +127,7 @@ const NAMES: [&str; 23] = [
     "ranges_in_flight",
     "write_concurrency",
     "write_batch_partitions",
+    "write_batch_size_kb",
     "write_rows_per_second",
     "username",
     "password",
@@ -189,6 +194,9 @@ impl CassandraOptions {
             "write_batch_partitions" => {
                 self.write_batch_partitions = number("write_batch_partitions", value, 1, 200)? as usize;
             }
+            "write_batch_size_kb" => {
+                self.write_batch_size_kb = number("write_batch_size_kb", value, 1, 1 << 10)? as usize;
+            }
             "write_rows_per_second" => {
                 self.write_rows_per_second = number("write_rows_per_second", value, 0, 100_000_000)? as u32;
             }
@@ -230,6 +238,10 @@ impl CassandraOptions {
     /// The contact points as one text.
     pub fn contact_points_text(&self) -> String {
         self.contact_points.join(", ")
+    }
+
+    pub(super) fn batch_limits(&self) -> BatchLimits {
+        BatchLimits { bytes: self.write_batch_size_kb << 10, partitions: self.write_batch_partitions }
     }
 
     pub(super) fn read_consistency(&self) -> Consistency {

@@ -17,9 +17,12 @@ mod functions;
 mod oids;
 mod relation;
 mod rewrite;
+mod sleep;
 mod types;
 
 use std::sync::Arc;
+
+use datafusion::logical_expr::async_udf::AsyncScalarUDF;
 
 use crate::engine::Session;
 
@@ -34,5 +37,6 @@ pub fn register(session: &Arc<Session>) {
     for function in functions::functions(&source) {
         context.register_udf(function);
     }
+    context.register_udf(AsyncScalarUDF::new(Arc::new(sleep::Sleep::default())).into_scalar_udf());
     context.register_catalog_list(Arc::new(catalogs::SessionCatalogs::new(source)));
 }

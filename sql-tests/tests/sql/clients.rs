@@ -1,5 +1,5 @@
-//! Real clients against both layouts: psql, psycopg, asyncpg, SQLAlchemy, two JDBC drivers, ADBC's Flight SQL driver,
-//! `sluice sql`.
+//! Real clients against both layouts: psql, psycopg, asyncpg, SQLAlchemy, node-postgres, pgx, two JDBC drivers, ADBC's
+//! Flight SQL driver, `sluice sql`.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -9,16 +9,18 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
 use sluice_sql_tests::sluice_process::{Layout, Service};
-use sluice_sql_tests::{java, python};
+use sluice_sql_tests::{go, java, node, python};
 
 use crate::bed::{Bed, trial};
 
 type Check = fn(&Bed, &Service) -> Result<()>;
 
-const CHECKS: [(&str, Check); 13] = [
+const CHECKS: [(&str, Check); 15] = [
     ("psycopg", psycopg),
     ("asyncpg", asyncpg),
     ("sqlalchemy", sqlalchemy),
+    ("node_postgres", node_postgres),
+    ("pgx", pgx),
     ("jdbc_postgresql", jdbc_postgresql),
     ("jdbc_flight_sql", jdbc_flight_sql),
     ("adbc_flight_sql", adbc_flight_sql),
@@ -75,6 +77,14 @@ fn asyncpg(bed: &Bed, service: &Service) -> Result<()> {
 
 fn sqlalchemy(bed: &Bed, service: &Service) -> Result<()> {
     python::run(bed.python()?, "clients/sqlalchemy_client.py", &[&service.pg_port.to_string()]).map(|_| ())
+}
+
+fn node_postgres(_: &Bed, service: &Service) -> Result<()> {
+    node::run_client(service.pg_port)
+}
+
+fn pgx(_: &Bed, service: &Service) -> Result<()> {
+    go::run_client(service.pg_port)
 }
 
 fn jdbc_postgresql(_: &Bed, service: &Service) -> Result<()> {

@@ -5,13 +5,20 @@ use std::hash::Hash;
 
 use super::super::encode::EncodedRow;
 
-/// Bytes of a batch, as the nodes reckon them. They warn of batches over 5 KiB, and refuse those over 50 KiB.
-const BATCH_BYTES: usize = 4 << 10;
 /// Rows of a batch, however small they are.
 const MOST_BATCH_ROWS: usize = 200;
 /// What a node adds to a row, and to each of its cells: timestamps, expiry, lengths.
 const ROW_OVERHEAD_BYTES: usize = 32;
 const CELL_OVERHEAD_BYTES: usize = 20;
+
+/// How large a batch may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// Bytes, as the nodes reckon them. Nodes as they come warn of batches over 5 KiB, and refuse those over 50 KiB.
+    pub bytes: usize,
+    /// Partitions. Nodes as they come warn of more than 10.
+    pub partitions: usize,
+}
 
 /// Rows that go in one request.
 #[derive(Debug, Default)]
@@ -23,22 +30,22 @@ pub struct Group {
 }
 
 impl Group {
-    fn takes(&self, other: &Self) -> bool {
-        self.bytes + other.bytes <= BATCH_BYTES && self.rows.len() + other.rows.len() <= MOST_BATCH_ROWS
+    fn takes(&self, other: &Self, limits: BatchLimits) -> bool {
+        self.bytes + other.bytes <= limits.bytes && self.rows.len() + other.rows.len() <= MOST_BATCH_ROWS
     }
 }
 
 /// Groups of rows, each of one partition, in the order in which their first rows come.
 ///
 /// `key_cells` are the places of the partition key's cells. A row that is larger than a batch may be is alone.
-pub fn by_partition(rows: Vec<EncodedRow>, key_cells: &[usize]) -> Vec<Group> {
+pub fn by_partition(rows: Vec<EncodedRow>, key_cells: &[usize], limits: BatchLimits) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     let mut open: HashMap<Vec<u8>, usize> = HashMap::with_capacity(rows.len());
     for row in rows {
         let bytes = ROW_OVERHEAD_BYTES + row.byte_count() + row.cell_count() * CELL_OVERHEAD_BYTES;
         let key = partition_key(&row, key_cells);
         let row = Group { rows: vec![row], partitions: 1, bytes };
-        match open.get(&key).and_then(|index| groups.get_mut(*index)).filter(|group| group.takes(&row)) {
+        match open.get(&key).and_then(|index| groups.get_mut(*index)).filter(|group| group.takes(&row, limits)) {
             Some(group) => {
                 group.bytes += row.bytes;
                 group.rows.extend(row.rows);
@@ -57,17 +64,17 @@ pub fn by_partition(rows: Vec<EncodedRow>, key_cells: &[usize]) -> Vec<Group> {
 /// Any of these nodes that a group is sent to is a replica of all that is in it.
 pub fn by_replicas<R: Hash + Eq>(
     groups: Vec<Group>,
-    most_partitions: usize,
+    limits: BatchLimits,
     replicas_of: impl Fn(&EncodedRow) -> R,
 ) -> Vec<Group> {
-    if most_partitions < 2 || groups.len() < 2 {
+    if limits.partitions < 2 || groups.len() < 2 {
         return groups;
     }
     let mut joined: Vec<Group> = Vec::new();
     let mut open: HashMap<R, usize> = HashMap::new();
     for group in groups {
         let Some(replicas) = group.rows.first().map(&replicas_of) else { continue };
-        let is_open = |joined: &&mut Group| joined.partitions < most_partitions && joined.takes(&group);
+        let is_open = |joined: &&mut Group| joined.partitions < limits.partitions && joined.takes(&group, limits);
         match open.get(&replicas).and_then(|index| joined.get_mut(*index)).filter(is_open) {
             Some(joined) => {
                 joined.bytes += group.bytes;
@@ -98,6 +105,8 @@ fn partition_key(row: &EncodedRow, key_cells: &[usize]) -> Vec<u8> {
 mod tests {
     use super::*;
 
+    const LIMITS: BatchLimits = BatchLimits { bytes: 4 << 10, partitions: 10 };
+
     fn row(key: &str, value: &[u8]) -> EncodedRow {
         EncodedRow::of_raw(&[value.to_vec(), key.as_bytes().to_vec()])
     }
@@ -113,20 +122,20 @@ mod tests {
     #[test]
     fn a_group_has_rows_of_one_partition() {
         let rows = ["a", "b", "a", "c", "b", "a"].iter().map(|key| row(key, b"x")).collect();
-        assert_eq!(keys(&by_partition(rows, &[1])), [vec!["a", "a", "a"], vec!["b", "b"], vec!["c"]]);
+        assert_eq!(keys(&by_partition(rows, &[1], LIMITS)), [vec!["a", "a", "a"], vec!["b", "b"], vec!["c"]]);
     }
 
     #[test]
     fn a_group_has_bounded_bytes_and_a_large_row_is_alone() {
         let rows = (0..100).map(|_| row("a", &[0; 400])).chain([row("a", &[0; 100_000]), row("a", b"x")]).collect();
-        let groups = by_partition(rows, &[1]);
+        let groups = by_partition(rows, &[1], LIMITS);
         for group in &groups {
             let bytes: usize = group.rows.iter().map(EncodedRow::byte_count).sum();
-            assert!(bytes <= BATCH_BYTES || group.rows.len() == 1, "{bytes} in {}", group.rows.len());
+            assert!(bytes <= LIMITS.bytes || group.rows.len() == 1, "{bytes} in {}", group.rows.len());
         }
         assert_eq!(groups.iter().map(|group| group.rows.len()).sum::<usize>(), 102);
         assert!(groups.len() < 20, "{}", groups.len());
-        let small = by_partition((0..1_000).map(|_| row("a", b"")).collect(), &[1]);
+        let small = by_partition((0..1_000).map(|_| row("a", b"")).collect(), &[1], LIMITS);
         assert!(small.iter().all(|group| group.rows.len() <= MOST_BATCH_ROWS));
     }
 
@@ -134,17 +143,20 @@ mod tests {
     fn partitions_of_the_same_nodes_go_together() {
         let rows = || ["a1", "b1", "a2", "a1", "b2", "a3"].iter().map(|key| row(key, b"x")).collect();
         let node = |row: &EncodedRow| key(row).chars().next();
-        let joined = |most| keys(&by_replicas(by_partition(rows(), &[1]), most, node));
+        let joined = |partitions| {
+            let limits = BatchLimits { partitions, ..LIMITS };
+            keys(&by_replicas(by_partition(rows(), &[1], limits), limits, node))
+        };
         assert_eq!(joined(10), [vec!["a1", "a1", "a2", "a3"], vec!["b1", "b2"]]);
         assert_eq!(joined(2), [vec!["a1", "a1", "a2"], vec!["b1", "b2"], vec!["a3"]]);
-        assert_eq!(joined(1), keys(&by_partition(rows(), &[1])));
-        let large = by_partition(vec![row("a1", &[0; 3_000]), row("a2", &[0; 3_000]), row("a3", b"")], &[1]);
-        assert_eq!(keys(&by_replicas(large, 10, node)), [vec!["a1"], vec!["a2", "a3"]]);
+        assert_eq!(joined(1), keys(&by_partition(rows(), &[1], LIMITS)));
+        let large = by_partition(vec![row("a1", &[0; 3_000]), row("a2", &[0; 3_000]), row("a3", b"")], &[1], LIMITS);
+        assert_eq!(keys(&by_replicas(large, LIMITS, node)), [vec!["a1"], vec!["a2", "a3"]]);
     }
 
     #[test]
     fn cells_of_a_key_do_not_run_into_each_other() {
         let of = |a: &str, b: &str| EncodedRow::of_raw(&[a.as_bytes().to_vec(), b.as_bytes().to_vec()]);
-        assert_eq!(by_partition(vec![of("ab", "c"), of("a", "bc")], &[0, 1]).len(), 2);
+        assert_eq!(by_partition(vec![of("ab", "c"), of("a", "bc")], &[0, 1], LIMITS).len(), 2);
     }
 }

@@ -142,13 +142,13 @@ impl Writer {
         match self.request.repeat {
             Repeat::Never | Repeat::Later => rows.into_iter().map(|row| vec![row]).collect(),
             Repeat::Same => {
-                let most_partitions = self.cluster.options().write_batch_partitions;
+                let limits = self.cluster.options().batch_limits();
                 let replicas_of = |row: &EncodedRow| {
                     let mut replicas = self.cluster.replicas(&self.statement, row);
                     replicas.sort_unstable();
                     replicas
                 };
-                let groups = by_replicas(by_partition(rows, &self.request.key_cells), most_partitions, replicas_of);
+                let groups = by_replicas(by_partition(rows, &self.request.key_cells, limits), limits, replicas_of);
                 groups.into_iter().map(|group| group.rows).collect()
             }
         }
