@@ -11,7 +11,7 @@
 //! - [`table_to_folder`], [`query_to_folder`], [`to_file`]: `COPY ... TO`
 //! - [`progress`], [`folder_to_table`]: `COPY ... FROM`
 //! - [`keyspace`]: `BACKUP` and `RESTORE`
-//! - [`compare`]: `COMPARE`
+//! - [`compare`] is `COMPARE`
 
 pub(super) mod compare;
 mod folder;
