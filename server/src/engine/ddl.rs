@@ -159,7 +159,8 @@ pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-fn full_name(session: &Session, name: &ObjectName) -> Result<FullName, EngineError> {
+/// A name in a statement, as the session looks names up.
+pub(super) fn full_name(session: &Session, name: &ObjectName) -> Result<FullName, EngineError> {
     let reference = object_name_to_table_reference(name.clone(), true)?;
     let resolved = reference.resolve(&session.database(), &session.current_schema());
     Ok(FullName {
@@ -424,7 +425,7 @@ async fn create_keyspace(
 }
 
 /// `schema` or `catalog.schema`.
-fn schema_name(session: &Session, name: &ObjectName) -> Result<(String, String), EngineError> {
+pub(super) fn schema_name(session: &Session, name: &ObjectName) -> Result<(String, String), EngineError> {
     let parts: Vec<String> = name.0.iter().filter_map(|part| part.as_ident()).map(folded).collect();
     schema_of_parts(session, &parts).ok_or_else(|| not_a_name(&name.to_string(), "schema"))
 }

@@ -19,7 +19,7 @@ use datafusion::sql::sqlparser::ast::{
 use sluice_planner::catalog::names_files;
 use sluice_planner::statement::{CopySource, Relation, RoleOptions, Statement, StatementKind, Transfer};
 
-use super::ddl::{FullName, folded, keyspace_name};
+use super::ddl::{FullName, full_name, keyspace_name, schema_name};
 use super::error::{EngineError, SqlState};
 use super::roles::{CREATE_CATALOGS, MONITOR, Object, Privilege, READ_FILES, WRITE_FILES};
 use super::session::Session;
@@ -53,24 +53,16 @@ pub(super) fn check(session: &Session, statement: &Statement) -> Result<(), Engi
     }
     let mut needs = Needs { session, found: Vec::new() };
     needs.of_statement(statement)?;
+    let may_use = |role: &str, path: &str| {
+        let is_member = roles.is_member(session.user(), role);
+        if is_member { file_roots.check(path).map(|()| true) } else { Ok(false) }
+    };
     for need in needs.found {
         let is_allowed = match &need {
             Need::Privilege(privilege, object) => roles.may(session.user(), *privilege, object),
             Need::Membership(role, _) => roles.is_member(session.user(), role),
-            Need::ReadFile(path) => {
-                let may = roles.is_member(session.user(), READ_FILES);
-                if may {
-                    file_roots.check(path)?;
-                }
-                may
-            }
-            Need::WriteFile(path) => {
-                let may = roles.is_member(session.user(), WRITE_FILES);
-                if may {
-                    file_roots.check(path)?;
-                }
-                may
-            }
+            Need::ReadFile(path) => may_use(READ_FILES, path)?,
+            Need::WriteFile(path) => may_use(WRITE_FILES, path)?,
             Need::Superuser(_) => is_superuser,
         };
         if !is_allowed {
@@ -182,7 +174,7 @@ impl Needs<'_> {
     }
 
     fn on_object(&mut self, privilege: Privilege, name: &ObjectName) -> Result<(), EngineError> {
-        self.on_reference(privilege, object_name_to_table_reference(name.clone(), true)?);
+        self.on(privilege, full_name(self.session, name)?);
         Ok(())
     }
 
@@ -192,15 +184,12 @@ impl Needs<'_> {
     }
 
     fn create_object(&mut self, name: &ObjectName) -> Result<(), EngineError> {
-        let reference = object_name_to_table_reference(name.clone(), true)?;
-        let name = reference.resolve(&self.session.database(), &self.session.current_schema());
-        self.privilege(Privilege::Create, Object::new([name.catalog.as_ref(), name.schema.as_ref()]));
+        self.create_in(&full_name(self.session, name)?);
         Ok(())
     }
 
     fn create_schema(&mut self, name: &ObjectName) -> Result<(), EngineError> {
-        let parts: Vec<String> = name.0.iter().filter_map(|part| part.as_ident()).map(folded).collect();
-        let (catalog, _) = keyspace_name(self.session, &parts)?;
+        let (catalog, _) = schema_name(self.session, name)?;
         self.privilege(Privilege::Create, Object::new([catalog]));
         Ok(())
     }
@@ -274,21 +263,17 @@ impl Needs<'_> {
 
     fn of_query(&mut self, query: &Query) -> Result<(), EngineError> {
         let query = SqlStatement::Query(Box::new(query.clone()));
-        self.of_relations(&DfStatement::Statement(Box::new(query)), &mut Vec::new())
+        self.of_relations(&DfStatement::Statement(Box::new(query)), None)
     }
 
-    /// `SELECT` on all that is read, but what is changed, of which `targets` has each once.
-    fn of_relations(&mut self, sql: &DfStatement, targets: &mut Vec<TableReference>) -> Result<(), EngineError> {
+    /// `SELECT` on all that is read, but what is changed.
+    fn of_relations(&mut self, sql: &DfStatement, changed: Option<&TableReference>) -> Result<(), EngineError> {
         // Functions that give rows are among the references, and names of common table expressions among the relations.
         let named = named_relations(sql);
         let (references, _) = resolve_table_references(sql, true)?;
-        for reference in references.into_iter().filter(|reference| named.contains(reference)) {
-            match targets.iter().position(|target| *target == reference) {
-                Some(place) => {
-                    targets.swap_remove(place);
-                }
-                None => self.on_reference(Privilege::Select, reference),
-            }
+        let is_read = |reference: &TableReference| named.contains(reference) && Some(reference) != changed;
+        for reference in references.into_iter().filter(is_read) {
+            self.on_reference(Privilege::Select, reference);
         }
         Ok(())
     }
@@ -297,12 +282,12 @@ impl Needs<'_> {
     fn change(&mut self, privilege: Privilege, target: &ObjectName, sql: &DfStatement) -> Result<(), EngineError> {
         let reference = object_name_to_table_reference(target.clone(), true)?;
         self.on_reference(privilege, reference.clone());
-        self.of_relations(sql, &mut vec![reference])
+        self.of_relations(sql, Some(&reference))
     }
 
     fn of_sqlparser(&mut self, sql: &DfStatement, inner: &SqlStatement) -> Result<(), EngineError> {
         match inner {
-            SqlStatement::Query(_) => self.of_relations(sql, &mut Vec::new()),
+            SqlStatement::Query(_) => self.of_relations(sql, None),
             SqlStatement::Insert(insert) => {
                 let TableObject::TableName(target) = &insert.table else {
                     return self.for_superusers();
