@@ -11,8 +11,6 @@
 //! - [`cli`]: the command line and configuration
 //! - `fuzzing`: decoders under bytes of any kind
 
-mod shared;
-
 mod basic_auth;
 pub mod cli;
 pub mod engine;

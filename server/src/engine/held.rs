@@ -16,6 +16,7 @@ use futures::StreamExt;
 use sluice_executor::results::{Reachable, ResultPart};
 
 use super::Engine;
+use super::opaque::Opaque;
 use super::result::ResultReader;
 use super::run::JobGuard;
 
@@ -59,7 +60,7 @@ pub struct HeldResult {
     reader: Arc<ResultReader>,
     unread: Mutex<HashSet<ResultPart>>,
     registry: Weak<Entries>,
-    _job: JobGuard,
+    _job: Opaque<JobGuard>,
 }
 
 /// What a finished job left, before it is held.
@@ -172,7 +173,7 @@ impl HeldResults {
             parts,
             reader: Arc::new(job.reader),
             registry: Arc::downgrade(&self.entries),
-            _job: job.guard,
+            _job: job.guard.into(),
         });
         self.entries.with(|entries| entries.insert(query_id.to_owned(), result.clone()));
         let (entries, query_id) = (Arc::downgrade(&self.entries), query_id.to_owned());

@@ -46,6 +46,7 @@ mod insert;
 mod job_progress;
 mod metrics;
 mod observers;
+mod opaque;
 mod overview;
 mod password;
 mod peers;
@@ -115,6 +116,7 @@ pub use traces::TRACE_PARENT;
 use analyze::StatisticsStore;
 use audit::{AuditLog, Event};
 use metrics::Metrics;
+use opaque::Opaque;
 use policies::Policies;
 use query::QueryList;
 use queues::QueueStore;
@@ -185,12 +187,12 @@ pub struct EngineOptions {
 
 /// The service without its front ends.
 pub struct Engine {
-    catalogs: CatalogStore,
-    scheduler: Arc<Scheduler>,
+    catalogs: Opaque<CatalogStore>,
+    scheduler: Opaque<Arc<Scheduler>>,
     /// Plans that run in this process as one task.
-    server_state: SessionState,
+    server_state: Opaque<SessionState>,
     /// Plans that are cut into stages.
-    cluster_state: SessionState,
+    cluster_state: Opaque<SessionState>,
     /// Runs the tasks of small queries away from the threads that serve clients.
     task_runtime: tokio::runtime::Handle,
     _task_runtime_guard: RuntimeGuard,
@@ -211,7 +213,7 @@ pub struct Engine {
     statistics: StatisticsStore,
     transfers: Transfers,
     jobs_submitted: AtomicU64,
-    executors: tokio::sync::Mutex<Vec<RunningExecutor>>,
+    executors: Opaque<tokio::sync::Mutex<Vec<RunningExecutor>>>,
     embedded: bool,
     /// Bytes that a query may read and still run as one task, unless its session says otherwise.
     single_task_max_bytes: u64,
@@ -335,10 +337,10 @@ impl Engine {
             .build()
             .map_err(|error| EngineError::new(SqlState::SYSTEM_ERROR, error.to_string()))?;
         let engine = Arc::new(Self {
-            catalogs,
-            scheduler,
-            server_state,
-            cluster_state,
+            catalogs: catalogs.into(),
+            scheduler: scheduler.into(),
+            server_state: server_state.into(),
+            cluster_state: cluster_state.into(),
             task_runtime: task_runtime.handle().clone(),
             _task_runtime_guard: RuntimeGuard(Some(task_runtime)),
             connections: Arc::new(ConnectionPool::new(peers)),
@@ -357,7 +359,7 @@ impl Engine {
             statistics,
             transfers: Transfers::new(&options.data_dir),
             jobs_submitted: AtomicU64::new(0),
-            executors: tokio::sync::Mutex::new(executors),
+            executors: tokio::sync::Mutex::new(executors).into(),
             embedded,
             single_task_max_bytes,
             work_dir,

@@ -33,6 +33,7 @@ use super::block_settings::Block;
 use super::copy_in::CopyInput;
 use super::cursor::{CursorInfo, Cursors};
 use super::error::{EngineError, SqlState};
+use super::opaque::Opaque;
 use super::held::{HeldResult, Wire, executors_serve_clients};
 use super::policies::{self, NamedStatements};
 use super::query::{Placement, QueryHandle, QueryRecord, QueryResult, StopReason, WaitedFor};
@@ -129,14 +130,14 @@ pub struct TableInfo {
 /// A statement that has been planned.
 pub struct Prepared {
     /// The statement.
-    pub statement: Statement,
+    pub statement: Opaque<Statement>,
     /// Columns of its rows; none if it returns no rows.
     pub schema: SchemaRef,
     /// Types of `$1`, `$2`, ...
     pub parameter_types: Vec<DataType>,
     /// Whether it returns rows, if only none.
     pub returns_rows: bool,
-    pub(super) plan: Option<LogicalPlan>,
+    pub(super) plan: Opaque<Option<LogicalPlan>>,
     /// The rights that it was planned under.
     pub(super) rights_version: u64,
     /// When it was planned, for whoever runs it first.
@@ -172,7 +173,7 @@ pub struct Session {
     client_address: Option<String>,
     protocol: Protocol,
     engine: Arc<Engine>,
-    context: SessionContext,
+    context: Opaque<SessionContext>,
     settings: Mutex<Settings>,
     transaction: RwLock<TransactionStatus>,
     notices: Mutex<Vec<Notice>>,
@@ -204,7 +205,7 @@ impl Session {
             client_address: options.client_address,
             protocol: options.protocol,
             engine,
-            context,
+            context: context.into(),
             transaction: RwLock::new(TransactionStatus::Idle),
             notices: Mutex::default(),
             running: Mutex::default(),
@@ -427,7 +428,15 @@ impl Session {
         };
         let schema = pgcatalog::without_marks(&schema);
         let planned = Mutex::new(Some(Planned { started, ended: SystemTime::now() }));
-        Ok(Prepared { statement, schema, parameter_types: types, returns_rows, plan, rights_version, planned })
+        Ok(Prepared {
+            statement: statement.into(),
+            schema,
+            parameter_types: types,
+            returns_rows,
+            plan: plan.into(),
+            rights_version,
+            planned,
+        })
     }
 
     /// Refuses a statement that the user may not run, and writes down who tried.
