@@ -454,7 +454,9 @@ async fn drop_object(
             }
             let folder = session.engine().table_folder(&name.schema, &name.table);
             session.engine().catalogs.drop_table(&name.schema, &name.table).await?;
-            folder.as_deref().map_or((), ingested::remove);
+            if let Some(folder) = &folder {
+                ingested::remove(folder);
+            }
             session.engine().policies.forget(&name.catalog, Some(&name.schema), Some(&name.table))
         }
         ObjectType::Schema | ObjectType::Database => {

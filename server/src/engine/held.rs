@@ -197,11 +197,6 @@ impl HeldResults {
         is_users && self.entries.remove(query_id).is_some()
     }
 
-    /// All of them.
-    pub(super) fn list(&self) -> Vec<Arc<HeldResult>> {
-        self.entries.with(|entries| entries.values().cloned().collect())
-    }
-
     /// Removes all of them.
     pub(super) fn clear(&self) {
         let all = self.entries.with(std::mem::take);

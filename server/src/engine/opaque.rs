@@ -29,6 +29,6 @@ impl<T> Deref for Opaque<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        self.0.held()
+        (*self.0).held()
     }
 }
