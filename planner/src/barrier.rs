@@ -257,7 +257,7 @@ mod tests {
             context.sql("SELECT id FROM salaries AS s WHERE id = 2 AND salary * 2 > 10").await.expect("is planned");
         let plan = query.into_optimized_plan().expect("is optimized").display_indent().to_string();
         let at = |words: &str| plan.find(words).unwrap_or_else(|| panic!("no {words} in {plan}"));
-        assert!(at("salary *") < at("PolicyBarrier") && at("PolicyBarrier") < at("id = Int32(2)"), "{plan}");
+        assert!(at("* Int64(2)") < at("PolicyBarrier") && at("PolicyBarrier") < at("id = Int32(2)"), "{plan}");
         assert_eq!(answer(&context, "SELECT id FROM salaries WHERE id = 3").await.expect("is answered"), 0);
         assert_eq!(answer(&context, "SELECT id FROM salaries ORDER BY id LIMIT 1").await.expect("is answered"), 1);
         assert_eq!(answer(&context, "SELECT max(salary) FROM salaries HAVING max(salary) = 200").await.expect("is"), 1);
