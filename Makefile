@@ -5,8 +5,9 @@ CACHE ?= $(or $(SLUICE_CACHE_DIR),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sluice)
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 export SLUICE_CACHE_DIR := $(CACHE)
 SF ?= 0.1
+FUZZ_SECONDS ?= 60
 
-.PHONY: help demo demo-stop demo-clean test lint bench cassandra cassandra-stop
+.PHONY: help demo demo-stop demo-clean test fuzz lint bench cassandra cassandra-stop
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -29,6 +30,12 @@ test: ## Run all tests, with real Cassandra nodes, executor processes and client
 lint: ## Check format and lints
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+fuzz: ## Run the fuzz targets, FUZZ_SECONDS=60 each; needs a nightly compiler and cargo-fuzz (make test runs their corpus without)
+	@cargo +nightly fuzz --version > /dev/null || { echo "make fuzz needs: rustup toolchain install nightly; cargo install cargo-fuzz" >&2; exit 1; }
+	@for target in startup_packet messages copy_rows statements; do \
+	  (cd server && env -u CARGO_TARGET_DIR cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS)) || exit 1; \
+	done
 
 bench: ## Measure Sluice beside DataFusion, DuckDB, the plain driver, Spark and Trino; ratios go to sql-tests/bench/results
 	@sql-tests/prerequisites.sh cargo java maven psql python

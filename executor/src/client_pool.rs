@@ -11,6 +11,8 @@ use ballista_core::error::Result;
 use ballista_core::extension::BallistaConfigGrpcEndpoint;
 use ballista_core::utils::GrpcClientConfig;
 
+use crate::peer::Peers;
+
 /// How long an unused connection is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Unused connections kept for one peer; a task fetches at most this many partitions at a time.
@@ -26,6 +28,7 @@ type Idle = HashMap<Key, Vec<(BallistaClient, Instant)>>;
 #[derive(Clone, Default)]
 pub struct ConnectionPool {
     idle: Arc<Mutex<Idle>>,
+    peers: Peers,
 }
 
 impl std::fmt::Debug for ConnectionPool {
@@ -35,6 +38,11 @@ impl std::fmt::Debug for ConnectionPool {
 }
 
 impl ConnectionPool {
+    /// Connections to these peers.
+    pub fn new(peers: Peers) -> Self {
+        Self { idle: Arc::default(), peers }
+    }
+
     fn take(&self, key: &Key) -> Option<BallistaClient> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let clients = idle.get_mut(key)?;
@@ -58,7 +66,7 @@ impl BallistaClientPool for ConnectionPool {
         host: &str,
         port: u16,
         config: &GrpcClientConfig,
-        customize_endpoint: Option<Arc<BallistaConfigGrpcEndpoint>>,
+        _: Option<Arc<BallistaConfigGrpcEndpoint>>,
     ) -> Result<PooledClient> {
         let key = (host.to_owned(), port, config.clone());
         let client = match self.take(&key) {
@@ -68,8 +76,8 @@ impl BallistaClientPool for ConnectionPool {
                     host,
                     port,
                     config.max_message_size,
-                    config.use_tls,
-                    customize_endpoint,
+                    self.peers.are_proven(),
+                    self.peers.customize_fetches(),
                     config.io_retries_times,
                     config.io_retry_wait_time_ms,
                     config.initial_connection_window_size,

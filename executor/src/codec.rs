@@ -9,6 +9,7 @@ use datafusion::execution::TaskContext;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion_proto::physical_plan::{PhysicalExtensionCodec, PhysicalProtoConverterExtension};
 
+use crate::barrier::PolicyBarrierExec;
 use crate::cassandra::{CassandraDirectJoinExec, CassandraInsertExec, CassandraScanExec};
 use crate::transfer::{TransferReadExec, TransferWriteExec};
 
@@ -18,6 +19,7 @@ const MAGIC: &[u8] = b"\0sluice";
 const CASSANDRA_SCAN: u8 = 1;
 const CASSANDRA_INSERT: u8 = 2;
 const CASSANDRA_DIRECT_JOIN: u8 = 3;
+const POLICY_BARRIER: u8 = 10;
 const TRANSFER_WRITE: u8 = 20;
 const TRANSFER_READ: u8 = 21;
 
@@ -45,6 +47,7 @@ impl PhysicalExtensionCodec for SluiceCodec {
             CASSANDRA_SCAN => Ok(Arc::new(CassandraScanExec::decode(body, inputs.to_vec())?)),
             CASSANDRA_INSERT => Ok(Arc::new(CassandraInsertExec::decode(body, inputs.to_vec())?)),
             CASSANDRA_DIRECT_JOIN => Ok(Arc::new(CassandraDirectJoinExec::decode(body, inputs.to_vec())?)),
+            POLICY_BARRIER => Ok(Arc::new(PolicyBarrierExec::decode(inputs.to_vec())?)),
             TRANSFER_WRITE => Ok(Arc::new(TransferWriteExec::decode(body, inputs.to_vec())?)),
             TRANSFER_READ => Ok(Arc::new(TransferReadExec::decode(body, inputs.to_vec())?)),
             other => internal_err!("a plan node of unknown kind {other}: are all processes of one version?"),
@@ -63,6 +66,8 @@ impl PhysicalExtensionCodec for SluiceCodec {
             (CASSANDRA_INSERT, insert.encode().map_err(|e| internal_datafusion_err!("{e}"))?)
         } else if let Some(join) = node.downcast_ref::<CassandraDirectJoinExec>() {
             (CASSANDRA_DIRECT_JOIN, join.encode()?)
+        } else if node.is::<PolicyBarrierExec>() {
+            (POLICY_BARRIER, Vec::new())
         } else if let Some(write) = node.downcast_ref::<TransferWriteExec>() {
             (TRANSFER_WRITE, write.encode().map_err(|e| internal_datafusion_err!("{e}"))?)
         } else if let Some(read) = node.downcast_ref::<TransferReadExec>() {

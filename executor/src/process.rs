@@ -9,43 +9,42 @@ use std::time::Duration;
 use arrow_flight::flight_service_server::FlightServiceServer;
 use ballista_core::BALLISTA_PROTOCOL_VERSION;
 use ballista_core::RuntimeProducer;
-use ballista_core::config::TaskSchedulingPolicy;
-use ballista_core::error::BallistaError;
-use ballista_core::extension::SessionConfigExt;
+use ballista_core::serde::BallistaLogicalExtensionCodec;
+use ballista_core::serde::protobuf::executor_grpc_server::ExecutorGrpcServer;
 use ballista_core::serde::protobuf::scheduler_grpc_client::SchedulerGrpcClient;
-use ballista_core::serde::protobuf::{ExecutorRegistration, ExecutorStoppedParams};
+use ballista_core::serde::protobuf::{ExecutorRegistration, ExecutorStoppedParams, RegisterExecutorParams};
 use ballista_core::serde::scheduler::{ExecutorOperatingSystemSpecification, ExecutorSpecification};
-use ballista_core::serde::{BallistaCodec, BallistaLogicalExtensionCodec};
-use ballista_core::utils::{GrpcClientConfig, GrpcServerConfig, create_grpc_client_endpoint, create_grpc_server};
-use ballista_executor::execution_engine::DefaultExecutionEngine;
+use ballista_core::utils::{GrpcServerConfig, create_grpc_server};
+use ballista_executor::execution_engine::{DefaultExecutionEngine, ExecutionEngine};
 use ballista_executor::executor::{Executor, TasksDrainedFuture};
-use ballista_executor::executor_process::ExecutorProcessConfig;
-use ballista_executor::executor_server;
-use ballista_executor::health::ExecutorHealth;
 use ballista_executor::metrics::LoggingMetricsCollector;
 use ballista_executor::runtime_cache::{DefaultSessionRuntimeCache, MemoryPoolPolicy};
-use ballista_executor::shutdown::ShutdownNotifier;
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tonic::transport::server::TcpIncoming;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 
 use crate::client_pool::ConnectionPool;
 use crate::codec::SluiceCodec;
 use crate::config::{TaskGrant, cluster_session_config};
+use crate::control::service::Codec;
+use crate::control::{ControlService, TaskRunner, beat, report, run_all};
 use crate::functions::function_registry;
+use crate::listener::Incoming;
+use crate::peer::{ClusterSecret, PeerError, Peers, SecretError, refusal};
+use crate::results::{ClientPort, Reachable, ResultService};
 use crate::shuffle::{CheckedEngine, CheckedFlightService};
 
-/// Seconds between heartbeats. The scheduler takes an executor for lost after 20 s without one.
-const HEARTBEAT_SECONDS: u64 = 3;
+/// Tasks, and statuses of tasks, for each vcore that may wait for their turn.
+const WAITING_PER_VCORE: usize = 50;
 /// Sessions whose Parquet footers and object-store clients are kept between tasks.
 const CACHED_SESSIONS: usize = 64;
 /// Bytes of one gRPC message with the coordinator.
-const GRPC_MESSAGE_BYTES: u32 = 64 * 1024 * 1024;
+const GRPC_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 /// The share of an executor's memory that its tasks' pools may hand out; the rest is for what
 /// pools do not see (decoded pages, network buffers).
 const POOL_FRACTION: f64 = 0.9;
@@ -62,6 +61,21 @@ pub enum ExecutorError {
     /// The coordinator did not answer.
     #[error("cannot reach the coordinator at {address}: {reason}")]
     Coordinator { address: String, reason: String },
+    /// The coordinator or the executor does not know what the other one does.
+    #[error("the coordinator at {address} and this executor do not know each other: {reason}")]
+    Stranger { address: String, reason: String },
+    /// There is no secret to be had.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The secret cannot be used.
+    #[error(transparent)]
+    Peer(#[from] PeerError),
+    /// The threads of its tasks cannot be started.
+    #[error("cannot start threads for tasks: {0}")]
+    Threads(std::io::Error),
+    /// Clients would come with tickets that it could not check.
+    #[error("an executor that serves clients needs the cluster's secret: start it with --cluster-secret-file")]
+    NoSecret,
     /// The memory budget is too small for the vcores.
     #[error("{memory_bytes} bytes of memory are too few for {vcores} vcores: give at least {least_bytes}")]
     Memory { memory_bytes: u64, vcores: usize, least_bytes: u64 },
@@ -98,6 +112,10 @@ pub struct ExecutorOptions {
     pub traits: ExecutorTraits,
     /// Shuffle and spill files; best on a fast or RAM-backed disk.
     pub work_dir: PathBuf,
+    /// What coordinator and executors know; without it everybody who reaches the executor may tell it what to do.
+    pub secret: Option<ClusterSecret>,
+    /// Where clients fetch rows that they have tickets for, which takes a secret; none is nowhere.
+    pub clients: Option<ClientPort>,
 }
 
 /// The least memory of a vcore that leaves room for a sort or a hash table.
@@ -108,8 +126,8 @@ pub struct RunningExecutor {
     id: String,
     executor: Arc<Executor>,
     scheduler: SchedulerGrpcClient<tonic::transport::Channel>,
-    shutdown: ShutdownNotifier,
-    services: Vec<JoinHandle<Result<(), BallistaError>>>,
+    stop: CancellationToken,
+    services: Vec<JoinHandle<()>>,
     stop_requested: mpsc::Receiver<bool>,
 }
 
@@ -129,57 +147,61 @@ impl RunningExecutor {
         let work_dir = options.work_dir.to_string_lossy().into_owned();
         let flight_listener = listen(options.bind).await?;
         let flight_port = local_port(&flight_listener, options.bind)?;
-        // Ballista binds this port itself, so that it is found free here and given up again.
-        let grpc_port = local_port(&listen(options.bind).await?, options.bind)?;
+        let control_listener = listen(options.bind).await?;
+        let control_port = local_port(&control_listener, options.bind)?;
+        let peers = Peers::new(options.secret.as_ref())?;
 
         let id = uuid::Uuid::now_v7().to_string();
         let registration = ExecutorRegistration {
             id: id.clone(),
             host: Some(options.host.clone()),
             port: u32::from(flight_port),
-            grpc_port: u32::from(grpc_port),
+            grpc_port: u32::from(control_port),
             specification: Some(ExecutorSpecification::default().with_vcores(options.vcores as u32).into()),
             os_info: Some(described(&options).into()),
             ballista_protocol_version: BALLISTA_PROTOCOL_VERSION,
         };
-        let executor = Arc::new(compose(registration, &work_dir, &options));
-        let scheduler = connect(&options.coordinator).await?;
+        let connections = Arc::new(ConnectionPool::new(peers.clone()));
+        let engine: Arc<dyn ExecutionEngine> =
+            Arc::new(CheckedEngine::new(DefaultExecutionEngine::with_client_pool(connections)));
+        let executor = Arc::new(compose(registration.clone(), &work_dir, &options, engine.clone()));
+        let mut coordinator = connect(&options.coordinator, &peers).await?;
 
-        let shutdown = ShutdownNotifier::new();
+        let waiting = options.vcores.max(1) * WAITING_PER_VCORE;
+        let (task_sender, tasks) = mpsc::channel(waiting);
+        let (status_sender, statuses) = mpsc::channel(waiting);
         let (stop_sender, stop_requested) = mpsc::channel(1);
-        let config = Arc::new(ExecutorProcessConfig {
-            executor_id: id.clone(),
-            bind_host: options.bind.to_string(),
-            external_host: Some(options.host.clone()),
-            port: flight_port,
-            grpc_port,
-            vcores: options.vcores,
-            task_scheduling_policy: TaskSchedulingPolicy::PushStaged,
-            work_dir: Some(work_dir.clone()),
-            grpc_max_decoding_message_size: GRPC_MESSAGE_BYTES,
-            grpc_max_encoding_message_size: GRPC_MESSAGE_BYTES,
-            executor_heartbeat_interval_seconds: HEARTBEAT_SECONDS,
-            ..ExecutorProcessConfig::default()
-        });
-        let codec: BallistaCodec<LogicalPlanNode, PhysicalPlanNode> =
-            BallistaCodec::new(Arc::new(BallistaLogicalExtensionCodec::default()), Arc::new(SluiceCodec::default()));
+        let codec = Codec::new(Arc::new(BallistaLogicalExtensionCodec::default()), Arc::new(SluiceCodec::default()));
+        let control = ControlService::new(executor.clone(), codec, task_sender, stop_sender);
+        let control = ExecutorGrpcServer::new(control)
+            .max_decoding_message_size(GRPC_MESSAGE_BYTES)
+            .max_encoding_message_size(GRPC_MESSAGE_BYTES);
+        let flight = FlightServiceServer::new(CheckedFlightService::new(work_dir.clone()))
+            .max_decoding_message_size(GRPC_MESSAGE_BYTES)
+            .max_encoding_message_size(GRPC_MESSAGE_BYTES);
+        let running =
+            run_all(TaskRunner::new(executor.clone(), engine, status_sender), tasks).map_err(ExecutorError::Threads)?;
 
-        let flight = serve_shuffle(flight_listener, work_dir, &shutdown);
-        let control = executor_server::startup(
-            scheduler.clone(),
-            config,
-            executor.clone(),
-            codec,
-            stop_sender,
-            &shutdown,
-            ExecutorHealth::new(),
-        )
-        .await
-        .map_err(|error| ExecutorError::Coordinator {
-            address: options.coordinator.clone(),
-            reason: error.to_string(),
-        })?;
-        Ok(Self { id, executor, scheduler, shutdown, services: vec![flight, control], stop_requested })
+        // The coordinator connects to the executor while it registers.
+        let stop = CancellationToken::new();
+        if let Some(clients) = &options.clients {
+            serve_clients(clients, &options, work_dir, stop.clone()).await?;
+        }
+        let mut services = vec![
+            serve(flight_listener, Routes::new(flight), &peers, &stop)?,
+            serve(control_listener, Routes::new(control), &peers, &stop)?,
+        ];
+        let registered = coordinator.register_executor(RegisterExecutorParams { metadata: Some(registration.clone()) });
+        if let Err(status) = registered.await {
+            stop.cancel();
+            return Err(not_joined(&options.coordinator, &status));
+        }
+        services.extend([
+            tokio::spawn(running),
+            tokio::spawn(report(id.clone(), coordinator.clone(), statuses)),
+            tokio::spawn(beat(registration, coordinator.clone())),
+        ]);
+        Ok(Self { id, executor, scheduler: coordinator, stop, services, stop_requested })
     }
 
     /// The id that the executor registered under.
@@ -189,10 +211,8 @@ impl RunningExecutor {
 
     /// Waits until the coordinator asks the executor to stop, or a service of it ends.
     pub async fn stopped(&mut self) {
-        let mut ended = self.shutdown.notify_shutdown.subscribe();
         tokio::select! {
             _ = self.stop_requested.recv() => {}
-            _ = ended.recv() => {}
             _ = futures::future::select_all(self.services.iter_mut()) => {}
         }
     }
@@ -207,8 +227,7 @@ impl RunningExecutor {
         if let Err(error) = self.scheduler.executor_stopped(params).await {
             tracing::debug!(%error, "the coordinator did not take the executor's leave");
         }
-        // Nobody may listen any more, which is as good.
-        let _ = self.shutdown.notify_shutdown.send(());
+        self.stop.cancel();
         for service in &self.services {
             service.abort();
         }
@@ -221,8 +240,10 @@ fn described(options: &ExecutorOptions) -> ExecutorOperatingSystemSpecification 
         memory_bytes: u64,
         #[serde(flatten)]
         traits: &'a ExecutorTraits,
+        clients: Option<Reachable>,
     }
-    let described = Described { memory_bytes: pooled_bytes(options), traits: &options.traits };
+    let clients = options.clients.as_ref().map(ClientPort::reachable);
+    let described = Described { memory_bytes: pooled_bytes(options), traits: &options.traits, clients };
     ExecutorOperatingSystemSpecification {
         // A struct of texts and numbers can always be written.
         os_ver_long: serde_json::to_string(&described).unwrap_or_default(),
@@ -245,21 +266,36 @@ fn local_port(listener: &TcpListener, bind: IpAddr) -> Result<u16, ExecutorError
     listener.local_addr().map(|a| a.port()).map_err(|source| ExecutorError::Listen { address, source })
 }
 
-async fn connect(coordinator: &str) -> Result<SchedulerGrpcClient<tonic::transport::Channel>, ExecutorError> {
-    let unreachable = |reason: String| ExecutorError::Coordinator { address: coordinator.to_owned(), reason };
-    let config = GrpcClientConfig::from(&cluster_session_config().ballista_config());
-    let endpoint = create_grpc_client_endpoint(format!("http://{coordinator}"), Some(&config))
-        .map_err(|error| unreachable(error.to_string()))?;
-    let channel = endpoint.connect().await.map_err(|error| unreachable(error.to_string()))?;
+async fn connect(
+    coordinator: &str,
+    peers: &Peers,
+) -> Result<SchedulerGrpcClient<tonic::transport::Channel>, ExecutorError> {
+    let failed = |error: tonic::transport::Error| not_joined(coordinator, &error);
+    let channel = peers.endpoint(coordinator).map_err(failed)?.connect().await.map_err(failed)?;
     Ok(SchedulerGrpcClient::new(channel)
-        .max_encoding_message_size(GRPC_MESSAGE_BYTES as usize)
-        .max_decoding_message_size(GRPC_MESSAGE_BYTES as usize))
+        .max_encoding_message_size(GRPC_MESSAGE_BYTES)
+        .max_decoding_message_size(GRPC_MESSAGE_BYTES))
+}
+
+/// Why the coordinator was not joined, with what made the connection fail rather than that it did.
+fn not_joined(address: &str, error: &(dyn std::error::Error + 'static)) -> ExecutorError {
+    let address = address.to_owned();
+    if let Some(reason) = refusal(error) {
+        return ExecutorError::Stranger { address, reason };
+    }
+    let last = std::iter::successors(Some(error), |error| error.source()).last().unwrap_or(error);
+    ExecutorError::Coordinator { address, reason: last.to_string() }
 }
 
 /// The executor with one memory pool a task, as large as what the scheduler granted.
 ///
 /// Grants together never exceed what was offered, so that a task that wants more spills or fails alone.
-fn compose(registration: ExecutorRegistration, work_dir: &str, options: &ExecutorOptions) -> Executor {
+fn compose(
+    registration: ExecutorRegistration,
+    work_dir: &str,
+    options: &ExecutorOptions,
+    engine: Arc<dyn ExecutionEngine>,
+) -> Executor {
     let spill_dir = work_dir.to_owned();
     let base: RuntimeProducer = Arc::new(move |_| RuntimeEnvBuilder::new().with_temp_file_path(&spill_dir).build_arc());
     let most_bytes = pooled_bytes(options);
@@ -274,7 +310,6 @@ fn compose(registration: ExecutorRegistration, work_dir: &str, options: &Executo
         let (base, policy) = (base.clone(), policy.clone());
         Arc::new(move |config| policy(base(config)?, config, 1))
     };
-    let engine = CheckedEngine::new(DefaultExecutionEngine::with_client_pool(Arc::new(ConnectionPool::default())));
     Executor::new(
         registration,
         work_dir,
@@ -283,27 +318,44 @@ fn compose(registration: ExecutorRegistration, work_dir: &str, options: &Executo
         Arc::new(function_registry()),
         Arc::new(LoggingMetricsCollector::default()),
         options.vcores,
-        Arc::new(engine),
+        engine,
     )
     .with_session_runtime_cache(Some(Arc::new(DefaultSessionRuntimeCache::new(base, policy, CACHED_SESSIONS))))
 }
 
-fn serve_shuffle(
-    listener: TcpListener,
+/// Serves peers on a listener until `stop`.
+/// Serves clients on the port that is for them, with the tickets that the coordinator gave them.
+async fn serve_clients(
+    clients: &ClientPort,
+    options: &ExecutorOptions,
     work_dir: String,
-    shutdown: &ShutdownNotifier,
-) -> JoinHandle<Result<(), BallistaError>> {
-    let mut stop = shutdown.subscribe_for_shutdown();
-    let service = FlightServiceServer::new(CheckedFlightService::new(work_dir))
-        .max_decoding_message_size(GRPC_MESSAGE_BYTES as usize)
-        .max_encoding_message_size(GRPC_MESSAGE_BYTES as usize);
-    // Without it the last small packet of each answer waits 40 ms for the client's acknowledgement.
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    tokio::spawn(async move {
-        create_grpc_server(&GrpcServerConfig::default())
-            .add_service(service)
-            .serve_with_incoming_shutdown(incoming, stop.recv())
-            .await
-            .map_err(BallistaError::TonicError)
-    })
+    stop: CancellationToken,
+) -> Result<(), ExecutorError> {
+    let secret = options.secret.clone().ok_or(ExecutorError::NoSecret)?;
+    let address = SocketAddr::new(options.bind, clients.port);
+    let failed = |source| ExecutorError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    ResultService::new(work_dir, secret).serve(listener, clients.tls.clone(), stop).map_err(failed)
+}
+
+fn serve(
+    listener: TcpListener,
+    service: Routes,
+    peers: &Peers,
+    stop: &CancellationToken,
+) -> Result<JoinHandle<()>, ExecutorError> {
+    let address = listener.local_addr();
+    let incoming = Incoming::new(listener, peers.gate(), stop.clone()).map_err(|source| ExecutorError::Listen {
+        address: address.unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0))),
+        source,
+    })?;
+    let stop = stop.clone();
+    Ok(tokio::spawn(async move {
+        let served = create_grpc_server(&GrpcServerConfig::default())
+            .add_routes(service)
+            .serve_with_incoming_shutdown(incoming.into_streams(), stop.cancelled_owned());
+        if let Err(error) = served.await {
+            tracing::error!(%error, "a service of the executor stopped");
+        }
+    }))
 }

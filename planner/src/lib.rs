@@ -7,10 +7,12 @@
 //!
 //! - [`statement`]: a client's text as statements, DataFusion's and ours
 //! - [`catalog`]: external tables, views and Cassandra catalogs, kept over restarts
+//! - [`barrier`]: predicates and the rows that a policy hides
 //! - [`distribute`]: rules for plans that are cut into stages
 //! - [`size`]: how many bytes a physical plan will read
 //! - [`suggest`]: "did you mean"
 
+pub mod barrier;
 pub mod catalog;
 pub mod distribute;
 pub mod size;

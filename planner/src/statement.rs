@@ -6,12 +6,15 @@
 //! every statement keeps its own words and its place in the whole, which error positions need.
 
 mod cursor;
+mod policy;
 mod role;
 mod schema;
+mod trace_comment;
 mod transfer;
 mod using;
 
 pub use cursor::Direction;
+pub use policy::{PolicyDefinition, PolicyKind, PolicyStatement};
 pub use role::{Granted, ObjectKind, RoleOptions, Secret};
 pub use schema::IndexDefinition;
 pub use transfer::{Compare, CopySource, Relation, Transfer, TransferOptions};
@@ -64,6 +67,8 @@ pub struct Statement {
     pub tag: &'static str,
     /// `USING TTL ... AND TIMESTAMP ...` of a statement that writes to Cassandra.
     pub using: Using,
+    /// The trace that it belongs to, by a comment `/* traceparent='00-...' */` in what the client sent.
+    pub trace_parent: Option<String>,
 }
 
 impl Statement {
@@ -138,6 +143,8 @@ pub enum StatementKind {
     DropRole { names: Vec<String>, if_exists: bool },
     /// `GRANT what TO role, ...`, `REVOKE what FROM role, ...`.
     Grant { granted: Granted, roles: Vec<String>, is_revoke: bool },
+    /// `CREATE`, `ALTER` or `DROP` of a `POLICY` or `MASK`.
+    Policy(Box<PolicyStatement>),
     /// `COPY`, `BACKUP`, `RESTORE`, `COMPARE`.
     Transfer(Box<Transfer>),
     /// `COPY (query) | table [(columns)] TO STDOUT`: rows go to the client. No columns are all.
@@ -154,8 +161,8 @@ pub enum StatementKind {
     Show(Show),
     /// `SHOW name`; `all` shows every setting.
     ShowSetting(String),
-    /// `SET name = value`; `None` is `DEFAULT`.
-    Set { name: String, value: Option<String> },
+    /// `SET [LOCAL] name = value`; `None` is `DEFAULT`. What is local ends with the transaction block.
+    Set { name: String, value: Option<String>, is_local: bool },
     /// `RESET name`; `None` is `ALL`.
     Reset(Option<String>),
     /// `USE catalog[.schema]`.
@@ -172,6 +179,8 @@ pub enum StatementKind {
     DiscardAll,
     /// `DEALLOCATE name`.
     Deallocate(String),
+    /// `KILL QUERY 'id'`, which `system.queries` lists.
+    KillQuery(String),
     /// `ANALYZE [VERBOSE] [table [(columns)] [WITH (rows = n)]]`.
     Analyze { table: Option<Vec<String>>, columns: Vec<String>, options: BTreeMap<String, String> },
 }
@@ -201,7 +210,9 @@ pub enum ExplainFormat {
 /// Splits `sql` into its statements. Comments and empty statements give nothing.
 pub fn parse(sql: &str) -> Result<Vec<Statement>, ParseError> {
     let lines = LineOffsets::new(sql);
-    let significant = tokens(sql, &lines)?.into_iter().filter(|t| !matches!(t.token, Token::Whitespace(_)));
+    let tokens = tokens(sql, &lines)?;
+    let trace_parent = trace_comment::trace_parent(&tokens);
+    let significant = tokens.into_iter().filter(|t| !matches!(t.token, Token::Whitespace(_)));
     let mut statements = Vec::new();
     let mut current: Vec<Word> = Vec::new();
     for token in significant {
@@ -218,6 +229,7 @@ pub fn parse(sql: &str) -> Result<Vec<Statement>, ParseError> {
     if !current.is_empty() {
         statements.push(one_statement(sql, &current)?);
     }
+    statements.iter_mut().for_each(|statement| statement.trace_parent = trace_parent.clone());
     Ok(statements)
 }
 
@@ -362,7 +374,7 @@ fn one_statement(sql: &str, words: &[Word]) -> Result<Statement, ParseError> {
         Some(end) => format!("{} ***", slice_chars(sql, offset, end)),
         None => text,
     };
-    Ok(Statement { text, offset, kind, tag, using })
+    Ok(Statement { text, offset, kind, tag, using, trace_parent: None })
 }
 
 /// Refuses chains of operators that are too deep to be walked.
@@ -588,6 +600,7 @@ fn own_statement(sql: &str, cursor: &mut Cursor<'_>) -> Result<Option<Own>, Pars
         "RESERVE" | "UNRESERVE" => reserve(cursor)?,
         "CREATE" | "ALTER" | "DROP" if cursor.is_next("ROLE") || cursor.is_next("USER") => role::role(cursor)?,
         "GRANT" | "REVOKE" => role::role(cursor)?,
+        "CREATE" | "ALTER" | "DROP" if cursor.is_next("POLICY") || cursor.is_next("MASK") => policy::policy(sql, cursor)?,
         "CREATE" => match schema::create_keyspace(cursor)? {
             Some(own) => Some(own),
             None => match schema::create_index(cursor)? {
@@ -610,7 +623,13 @@ fn own_statement(sql: &str, cursor: &mut Cursor<'_>) -> Result<Option<Own>, Pars
         "SET" => set(cursor)?,
         "RESET" => {
             cursor.accept("RESET");
-            let name = if cursor.accept("ALL") { None } else { Some(cursor.expect_dotted("a setting")?.join(".")) };
+            let name = if cursor.accept("ALL") {
+                None
+            } else if cursor.accept_all(&["TIME", "ZONE"]) {
+                Some("timezone".to_owned())
+            } else {
+                Some(cursor.expect_dotted("a setting")?.join("."))
+            };
             Some((StatementKind::Reset(name), "RESET"))
         }
         "USE" => {
@@ -654,6 +673,14 @@ fn own_statement(sql: &str, cursor: &mut Cursor<'_>) -> Result<Option<Own>, Pars
             } else {
                 let name = cursor.expect_name("a prepared statement's name")?;
                 Some((StatementKind::Deallocate(name), "DEALLOCATE"))
+            }
+        }
+        "KILL" => {
+            cursor.accept("KILL");
+            cursor.expect("QUERY")?;
+            match cursor.next().map(|word| &word.token.token) {
+                Some(Token::SingleQuotedString(id)) => Some((StatementKind::KillQuery(id.clone()), "KILL QUERY")),
+                _ => return Err(ParseError::new("syntax error: expected a query's id in quotes", None)),
             }
         }
         "ANALYZE" | "ANALYSE" => analyze(cursor)?,
@@ -831,10 +858,11 @@ fn set(cursor: &mut Cursor<'_>) -> Result<Option<Own>, ParseError> {
     cursor.expect("SET")?;
     if cursor.accept_all(&["SESSION", "CHARACTERISTICS"]) || cursor.is("TRANSACTION") {
         cursor.skip_rest();
-        let kind = StatementKind::Set { name: "transaction_characteristics".to_owned(), value: None };
+        let name = "transaction_characteristics".to_owned();
+        let kind = StatementKind::Set { name, value: None, is_local: false };
         return Ok(Some((kind, "SET")));
     }
-    let _scope = cursor.accept("SESSION") || cursor.accept("LOCAL");
+    let is_local = !cursor.accept("SESSION") && cursor.accept("LOCAL");
     let name = if cursor.accept_all(&["TIME", "ZONE"]) {
         "timezone".to_owned()
     } else {
@@ -860,8 +888,10 @@ fn set(cursor: &mut Cursor<'_>) -> Result<Option<Own>, ParseError> {
         return Err(cursor.error("a value"));
     }
     let value = values.join(", ");
-    let value = (!value.eq_ignore_ascii_case("default")).then_some(value);
-    Ok(Some((StatementKind::Set { name, value }, "SET")))
+    let is_default =
+        value.eq_ignore_ascii_case("default") || (name == "timezone" && value.eq_ignore_ascii_case("local"));
+    let value = (!is_default).then_some(value);
+    Ok(Some((StatementKind::Set { name, value, is_local }, "SET")))
 }
 
 /// PostgreSQL's command tag for a statement that DataFusion plans.
@@ -937,6 +967,14 @@ mod tests {
     }
 
     #[test]
+    fn a_comment_may_tell_the_trace_of_a_statement() {
+        let statement = only("SELECT 1 /*traceparent='00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'*/;");
+        let wanted = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        assert_eq!((statement.text.as_str(), statement.trace_parent.as_deref()), ("SELECT 1", Some(wanted)));
+        assert_eq!(only("SELECT 'traceparent=''00-1-2-01'''").trace_parent, None);
+    }
+
+    #[test]
     fn an_error_knows_its_place_in_the_whole_text() {
         let error = parse("SELECT 1;\nSELECT 2 +\nFROM x").expect_err("is wrong");
         assert_eq!(error.offset, Some(21), "{error}");
@@ -1000,7 +1038,7 @@ mod tests {
             ("SET sluice.local_max_bytes = DEFAULT", "sluice.local_max_bytes", None),
             ("SET search_path TO a, b", "search_path", Some("a, b")),
         ] {
-            let StatementKind::Set { name, value } = only(sql).kind else { panic!("{sql}") };
+            let StatementKind::Set { name, value, .. } = only(sql).kind else { panic!("{sql}") };
             assert_eq!((name.as_str(), value.as_deref()), (wanted_name, wanted_value), "{sql}");
         }
     }

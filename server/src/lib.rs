@@ -9,11 +9,14 @@
 //! - [`http`]: the web page
 //! - [`tls`]: encryption of all three
 //! - [`cli`]: the command line and configuration
+//! - `fuzzing`: decoders under bytes of any kind
 
 mod basic_auth;
 pub mod cli;
 pub mod engine;
 pub mod flight;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 pub mod pg;
 pub mod pgcatalog;

@@ -1,35 +1,25 @@
 //! TLS on the listeners: one certificate for PostgreSQL's clients, Flight SQL and the web page.
 //!
 //! A listener with a certificate serves nobody in clear: a client that could be talked out of encryption would give its
-//! password away. The handshake is done beside the listener, so that strangers who do not finish theirs hold up nobody.
+//! password away. The files may be read anew while the service runs; connections that are open keep what they began with.
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::sync::{Arc, PoisonError, RwLock};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use async_trait::async_trait;
+use sluice_executor::listener::{self, Gate};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
-use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::{Connected, TcpConnectInfo};
 
-/// How long a client may take for its handshake.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Handshakes under way at a time.
-const MOST_HANDSHAKES: usize = 256;
-/// Wait after an accept failed for want of file descriptors.
-const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+pub use sluice_executor::listener::{Stream, encrypt};
 
 /// Files in PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,9 +32,15 @@ pub struct TlsFiles {
     pub client_ca: Option<PathBuf>,
 }
 
-/// A certificate that was read, for all listeners.
+/// The certificate for all listeners. Clones are of one certificate: what one reads anew, all have.
 #[derive(Clone)]
 pub struct Tls {
+    files: TlsFiles,
+    current: Arc<RwLock<Arc<Identity>>>,
+}
+
+/// A certificate that was read, for the connections that begin with it.
+pub struct Identity {
     config: ServerConfig,
     /// The certificate file, from which a client's proof that it talks to this service is checked.
     pub certificate_pem: Arc<[u8]>,
@@ -57,6 +53,39 @@ impl Tls {
     ///
     /// With the file that cannot be used, and why. The service does not start without it.
     pub fn read(files: &TlsFiles) -> Result<Self, String> {
+        let current = Arc::new(RwLock::new(Arc::new(Identity::read(files)?)));
+        Ok(Self { files: files.clone(), current })
+    }
+
+    /// Reads the files anew, for connections that are still to come.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read`]; then all stays as it was.
+    pub fn reload(&self) -> Result<(), String> {
+        let read = Arc::new(Identity::read(&self.files)?);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = read;
+        Ok(())
+    }
+
+    /// What a connection that begins now is to use.
+    pub fn current(&self) -> Arc<Identity> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Lets in those who finish a handshake for `protocol`, which is its name in ALPN.
+    pub fn gate(&self, protocol: &'static [u8]) -> Arc<dyn Gate> {
+        Arc::new(TlsGate { tls: self.clone(), protocol })
+    }
+
+    /// The certificate's file.
+    pub fn certificate_file(&self) -> &Path {
+        &self.files.cert
+    }
+}
+
+impl Identity {
+    fn read(files: &TlsFiles) -> Result<Self, String> {
         let told = |path: &Path, error: String| format!("TLS cannot use {}: {error}", path.display());
         let certificates = certificates(&files.cert).map_err(|error| told(&files.cert, error))?;
         let certificate_pem = std::fs::read(&files.cert).map_err(|error| told(&files.cert, error.to_string()))?;
@@ -93,111 +122,50 @@ impl Tls {
     }
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+/// The certificates of a file in PEM, at least one.
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let all = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| error.to_string())?;
     if all.is_empty() { Err("it holds no certificate in PEM".to_owned()) } else { Ok(all) }
 }
 
-/// A client's connection.
-#[derive(Debug)]
-pub enum Stream {
-    /// In clear.
-    Plain(TcpStream),
-    /// Encrypted.
-    Tls(Box<TlsStream<TcpStream>>),
-    /// Neither: its handshake is under way, or failed.
-    Closed,
+/// Lets in those who finish a handshake for one protocol.
+struct TlsGate {
+    tls: Tls,
+    protocol: &'static [u8],
 }
 
-fn closed<T>() -> Poll<io::Result<T>> {
-    Poll::Ready(Err(io::ErrorKind::NotConnected.into()))
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buffer),
-            Self::Closed => closed(),
-        }
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, bytes),
-            Self::Closed => closed(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
-            Self::Closed => closed(),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
-            Self::Closed => closed(),
-        }
-    }
-}
-
-impl Connected for Stream {
-    type ConnectInfo = TcpConnectInfo;
-
-    fn connect_info(&self) -> TcpConnectInfo {
-        match self {
-            Self::Plain(stream) => stream.connect_info(),
-            Self::Tls(stream) => stream.get_ref().0.connect_info(),
-            Self::Closed => TcpConnectInfo { local_addr: None, remote_addr: None },
-        }
+#[async_trait]
+impl Gate for TlsGate {
+    async fn pass(&self, stream: TcpStream, _: SocketAddr) -> io::Result<Stream> {
+        encrypt(self.tls.current().acceptor(Some(self.protocol)), stream).await
     }
 }
 
 /// Connections of a listener, each as soon as its handshake is done.
-pub struct Incoming {
-    address: SocketAddr,
-    connections: mpsc::Receiver<(Stream, SocketAddr)>,
-}
+pub struct Incoming(listener::Incoming);
 
 impl Incoming {
-    /// Accepts connections of `listener` until `stop`; with `tls` they are encrypted.
+    /// Accepts connections of `listener` until `stop`; with `tls` they are encrypted and speak `protocol`, which is its
+    /// name in ALPN.
     ///
     /// # Errors
     ///
     /// When the listener has no address.
-    pub fn new(listener: TcpListener, tls: Option<TlsAcceptor>, stop: CancellationToken) -> io::Result<Self> {
-        let address = listener.local_addr()?;
-        let (sender, connections) = mpsc::channel(16);
-        tokio::spawn(async move {
-            tokio::select! {
-                () = accept(listener, tls, sender) => {}
-                () = stop.cancelled() => {}
-            }
-        });
-        Ok(Self { address, connections })
-    }
-
-    /// The next connection; `None` when no more come.
-    pub async fn next(&mut self) -> Option<(Stream, SocketAddr)> {
-        self.connections.recv().await
+    pub fn new(
+        listener: TcpListener,
+        tls: Option<&Tls>,
+        protocol: &'static [u8],
+        stop: CancellationToken,
+    ) -> io::Result<Self> {
+        let gate = tls.map(|tls| tls.gate(protocol));
+        listener::Incoming::new(listener, gate, stop).map(Self)
     }
 
     /// The connections alone.
     pub fn into_streams(self) -> impl futures::Stream<Item = io::Result<Stream>> {
-        futures::stream::unfold(self, |mut incoming| async move {
-            let (stream, _) = incoming.next().await?;
-            Some((Ok(stream), incoming))
-        })
+        self.0.into_streams()
     }
 }
 
@@ -206,7 +174,7 @@ impl axum::serve::Listener for Incoming {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Stream, SocketAddr) {
-        match self.next().await {
+        match self.0.next().await {
             Some(connection) => connection,
             // The server is told of its end elsewhere.
             None => std::future::pending().await,
@@ -214,48 +182,8 @@ impl axum::serve::Listener for Incoming {
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.address)
+        Ok(self.0.address())
     }
-}
-
-async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, sender: mpsc::Sender<(Stream, SocketAddr)>) {
-    let handshakes = Arc::new(Semaphore::new(MOST_HANDSHAKES));
-    loop {
-        let Ok(permit) = handshakes.clone().acquire_owned().await else { return };
-        let (stream, address) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(ACCEPT_RETRY).await;
-                continue;
-            }
-        };
-        if stream.set_nodelay(true).is_err() {
-            continue;
-        }
-        match tls.clone() {
-            None => {
-                if sender.send((Stream::Plain(stream), address)).await.is_err() {
-                    return;
-                }
-            }
-            Some(tls) => {
-                let sender = sender.clone();
-                tokio::spawn(async move {
-                    if let Ok(stream) = encrypt(tls, stream).await {
-                        let _ = sender.send((stream, address)).await;
-                    }
-                    drop(permit);
-                });
-            }
-        }
-    }
-}
-
-/// Does the handshake with a client that is about to begin one.
-pub async fn encrypt(tls: TlsAcceptor, stream: TcpStream) -> io::Result<Stream> {
-    let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await??;
-    Ok(Stream::Tls(Box::new(stream)))
 }
 
 #[cfg(test)]

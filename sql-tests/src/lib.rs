@@ -6,7 +6,7 @@
 //! - [`cassandra`]: a cluster of real nodes through `cassandra/cluster.sh`, and CQL spoken to it directly
 //! - [`sample_data`]: TPC-H as Parquet, made once by the binary
 //! - [`python`]: DuckDB and the Python clients in a virtual environment of their own
-//! - [`java`]: JDBC drivers
+//! - [`java`], [`go`], [`node`]: JDBC drivers, pgx, node-postgres; [`program`] runs them
 //! - [`runner`]: `.slt` files over the PostgreSQL protocol
 //! - [`answers`]: two answers compared as SQL means them: ties in any order, floats within their precision
 
@@ -15,6 +15,7 @@ pub mod cassandra;
 pub mod go;
 pub mod java;
 pub mod node;
+pub mod program;
 pub mod python;
 pub mod runner;
 pub mod sample_data;

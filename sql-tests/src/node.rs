@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Mutex;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
+
+use crate::program;
 
 /// npm fetches the packages once.
 static FETCHING: Mutex<()> = Mutex::new(());
@@ -23,28 +25,15 @@ fn folder() -> Result<PathBuf> {
     for file in ["package.json", "package-lock.json"] {
         std::fs::copy(source.join(file), dir.join(file))?;
     }
-    let output = Command::new("npm")
-        .args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"])
-        .current_dir(&dir)
-        .output()
-        .context("running npm")?;
-    if !output.status.success() {
-        bail!("npm could not get node-postgres:\n{}", String::from_utf8_lossy(&output.stderr));
-    }
+    let fetch = ["ci", "--no-audit", "--no-fund", "--ignore-scripts"];
+    program::run("the packages of clients/node", Command::new("npm").args(fetch).current_dir(&dir))?;
     std::fs::write(complete, wanted)?;
     Ok(dir)
 }
 
 /// Runs `clients/node/client.js`; what failed is in the error.
 pub fn run_client(port: u16) -> Result<()> {
-    let output = Command::new("node")
-        .arg("client.js")
-        .arg(port.to_string())
-        .current_dir(folder()?)
-        .output()
-        .context("running node")?;
-    if !output.status.success() {
-        bail!("client.js ended with {}:\n{}", output.status, String::from_utf8_lossy(&output.stderr));
-    }
+    let mut client = Command::new("node");
+    program::run("client.js", client.arg("client.js").arg(port.to_string()).current_dir(folder()?))?;
     Ok(())
 }

@@ -346,6 +346,11 @@ impl Service {
         }
     }
 
+    /// The port that executors of a cluster join at.
+    pub fn scheduler_port(&self) -> u16 {
+        self.scheduler_port
+    }
+
     /// How the service is laid out.
     pub fn layout(&self) -> Layout {
         self.layout

@@ -6,9 +6,12 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
 use datafusion::error::Result;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 
 use super::cluster::CassandraCluster;
 use super::error::CassandraError;
+use super::keys::TableKeys;
 use super::options::CassandraOptions;
 use super::statistics::TableStatistics;
 use super::table::CassandraTable;
@@ -90,6 +93,12 @@ impl CassandraCatalog {
     /// The connection, made now if there is none.
     pub async fn cluster(&self) -> Result<Arc<CassandraCluster>, CassandraError> {
         self.link.cluster().await
+    }
+
+    /// The keys and indexes of a keyspace's tables. No table is opened for it.
+    pub fn keys<'a>(&'a self, keyspace: &'a str) -> BoxFuture<'a, Result<Arc<[TableKeys]>, CassandraError>> {
+        // Boxed, so that callers' futures are not made of all that a connection takes.
+        async move { Ok(self.link.cluster().await?.keys(keyspace).await) }.boxed()
     }
 
     /// Asks the cluster anew for its tables.

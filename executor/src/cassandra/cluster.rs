@@ -20,6 +20,7 @@ use tokio::sync::OnceCell;
 
 use super::details::{self, DetailsCache, TableDetails};
 use super::error::CassandraError;
+use super::keys::KeysCache;
 use super::options::{CassandraOptions, FrameCompression};
 use super::statistics::TableStatistics;
 use super::throttle::Throttle;
@@ -60,6 +61,7 @@ pub struct CassandraCluster {
     prepared: Mutex<HashMap<String, PreparedStatement>>,
     sizes: Mutex<ByTable<Option<TableSize>>>,
     details: DetailsCache,
+    keys: KeysCache,
     asked_for_tables: tokio::sync::Mutex<Option<Instant>>,
     /// How reads are executed, which may ask twice; a write is sent once.
     read_profile: ExecutionProfileHandle,
@@ -160,8 +162,13 @@ impl CassandraCluster {
             prepared: Mutex::default(),
             sizes: Mutex::default(),
             details: DetailsCache::default(),
+            keys: KeysCache::default(),
             asked_for_tables: Default::default(),
         })
+    }
+
+    pub(super) fn keys_cache(&self) -> &KeysCache {
+        &self.keys
     }
 
     /// The driver's session.

@@ -121,7 +121,7 @@ fn similarity(function: &str) -> Option<Similarity> {
 }
 
 /// The column of an index's target; `None` for what an index has of a collection, such as `values(tags)`.
-fn plain_column(target: &str) -> Option<String> {
+pub(super) fn plain_column(target: &str) -> Option<String> {
     if let Some(inner) = target.strip_prefix('"').and_then(|target| target.strip_suffix('"')) {
         return Some(inner.replace("\"\"", "\""));
     }

@@ -36,8 +36,8 @@
 //! An empty value of a type of fixed size, which Cassandra allows, is read as null. What is read and
 //! written again has the same bytes, but for such empty values and for missing fields, which are written as nulls.
 //!
-//! In reading order: [`options`], [`session`], [`error`], [`cluster`], [`tls`], [`throttle`],
-//! [`details`], [`catalog`], [`table`], [`columns`],
+//! In reading order: [`options`], [`session`], [`error`], [`cluster`], [`tls`], [`throttle`], [`traffic`],
+//! [`details`], [`keys`], [`catalog`], [`table`], [`columns`],
 //! [`functions`], [`pushdown`], [`split`], [`spec`], [`scan`], [`reader`], [`page`], [`replicas`], [`decode`], [`types`], [`declared`],
 //! [`probe`], [`direct_join`], [`nearest`], [`partition_limit`], [`extremes`],
 //! [`insert`], [`write`], [`encode`], [`ddl`], [`describe`], `moving`,
@@ -57,6 +57,7 @@ pub mod error;
 pub mod extremes;
 pub mod functions;
 pub mod insert;
+pub mod keys;
 mod moving;
 pub mod nearest;
 pub(crate) mod node;
@@ -76,6 +77,7 @@ pub mod statistics;
 pub mod table;
 pub mod throttle;
 pub mod tls;
+pub mod traffic;
 pub mod types;
 pub mod write;
 
@@ -89,11 +91,13 @@ pub use cluster::CassandraCluster;
 pub use direct_join::CassandraDirectJoinExec;
 pub use error::CassandraError;
 pub use insert::CassandraInsertExec;
+pub use keys::TableKeys;
 pub use options::CassandraOptions;
 pub use scan::{CassandraScanExec, preferred_hosts};
 pub use session::CassandraSettings;
 pub use statistics::TableStatistics;
 pub use table::CassandraTable;
+pub use traffic::{Traffic, traffic};
 pub use write::maps::map_functions;
 pub use write::mutate::CassandraMutateExec;
 pub use write::using::{Using, UsingValue, insert_using_columns, plan_write};

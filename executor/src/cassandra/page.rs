@@ -10,6 +10,7 @@ use scylla::statement::prepared::PreparedStatement;
 use super::cluster::CassandraCluster;
 use super::encode::EncodedRow;
 use super::error::CassandraError;
+use super::traffic::{count_page, count_retry};
 
 /// How long a page is asked for again.
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +41,9 @@ pub async fn page(
             Ok((result, next)) => {
                 let rows = result.into_rows_result();
                 let broken = |reason: String| CassandraError::Refused { what: what.to_owned(), reason };
-                return Ok((rows.map_err(|error| broken(error.to_string()))?, next));
+                let rows = rows.map_err(|error| broken(error.to_string()))?;
+                count_page(rows.rows_num(), rows.rows_bytes_size());
+                return Ok((rows, next));
             }
             Err(error) => CassandraError::from_execution(what, &error),
         };
@@ -49,6 +52,7 @@ pub async fn page(
         }
         tracing::debug!(%error, attempt, "a page is asked for again");
         retries.add(1);
+        count_retry();
         let rows = statement.get_page_size();
         statement.set_page_size((rows / 2).max(patience.least_page_rows.min(rows)));
         tokio::time::sleep(backoff).await;

@@ -16,6 +16,7 @@ use governor::{Quota, RateLimiter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::options::CassandraOptions;
+use super::traffic::throttled;
 
 /// So many of something a second, for each node.
 struct NodeRate {
@@ -115,11 +116,11 @@ impl Throttle {
         };
         let permit = match self.semaphore(node) {
             // It is never closed; if it were, nothing would be limited.
-            Some(semaphore) => semaphore.acquire_owned().await.ok(),
+            Some(semaphore) => throttled(semaphore.acquire_owned()).await.ok(),
             None => None,
         };
         if let Some(reads) = &self.reads {
-            reads.wait(&node, 1).await;
+            throttled(reads.wait(&node, 1)).await;
         }
         Turn { node: Some(node), _permit: permit }
     }
@@ -127,7 +128,7 @@ impl Throttle {
     /// Waits until what was read is paid for.
     pub async fn pay(&self, debt: Debt) {
         if let (Some(node), Some((_, rows))) = (debt.node, &self.rows) {
-            rows.wait(&node, debt.rows).await;
+            throttled(rows.wait(&node, debt.rows)).await;
         }
     }
 
@@ -140,7 +141,7 @@ impl Throttle {
     pub async fn wait_to_write(&self, nodes: &[IpAddr], row_count: usize) {
         let Some(rate) = &self.written_rows else { return };
         for node in nodes {
-            rate.wait(node, row_count).await;
+            throttled(rate.wait(node, row_count)).await;
         }
     }
 

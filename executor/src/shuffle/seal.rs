@@ -104,6 +104,12 @@ pub fn check(data: &Path, partition: Option<usize>) -> Result<(), SealError> {
     Ok(())
 }
 
+/// Removes a file that is of no more use, and its seal.
+pub fn remove(data: &Path) -> io::Result<()> {
+    std::fs::remove_file(data)?;
+    std::fs::remove_file(seal_path(data))
+}
+
 /// `data.arrow` is sealed by `data.arrow.seal`.
 fn seal_path(data: &Path) -> PathBuf {
     let mut name = OsString::from(data);

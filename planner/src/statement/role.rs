@@ -66,7 +66,7 @@ pub enum ObjectKind {
     Schema,
     /// A catalog, with all that is in it.
     Catalog,
-    /// A queue, with those below it.
+    /// A queue.
     Queue,
 }
 

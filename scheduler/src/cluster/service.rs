@@ -10,15 +10,17 @@ use ballista_core::JobId;
 use ballista_core::config::TaskSchedulingPolicy;
 use ballista_core::error::BallistaError;
 use ballista_core::serde::protobuf::failed_task::FailedReason;
-use ballista_core::serde::protobuf::scheduler_grpc_server::SchedulerGrpc;
+use ballista_core::extension::EndpointOverrideFn;
+use ballista_core::serde::protobuf::scheduler_grpc_server::{SchedulerGrpc, SchedulerGrpcServer};
 use ballista_core::serde::protobuf::{
     FailedTask, JobStatus, PartitionLocation, TaskKilled, TaskStatus, UpdateTaskStatusParams, executor_status,
     job_status, task_status,
 };
+use ballista_core::serde::scheduler::ExecutorMetadata;
 use ballista_scheduler::cluster::memory::InMemoryJobState;
 use ballista_scheduler::cluster::{BallistaCluster, ClusterState, JobState};
 use ballista_scheduler::config::SchedulerConfig;
-use ballista_scheduler::scheduler_process::{create_scheduler, start_grpc_service_with_listener};
+use ballista_scheduler::scheduler_process::create_scheduler;
 use ballista_scheduler::scheduler_server::{SchedulerServer, SessionBuilder};
 use ballista_scheduler::state::execution_graph::RunningTaskInfo;
 use datafusion::error::DataFusionError;
@@ -27,7 +29,6 @@ use datafusion::prelude::SessionContext;
 use datafusion_proto::physical_plan::PhysicalExtensionCodec;
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use serde::Serialize;
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::allocation::{Allocation, TaskRef};
@@ -58,9 +59,6 @@ pub const GRPC_MESSAGE_BYTES: u32 = 64 * 1024 * 1024;
 /// What went wrong between the coordinator and its executors.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
-    /// The scheduler's address could not be listened on.
-    #[error("cannot listen on {address}: {source}")]
-    Listen { address: SocketAddr, source: std::io::Error },
     /// The plan could not be cut into stages or handed to the scheduler.
     #[error("{0}")]
     Plan(#[from] DataFusionError),
@@ -93,8 +91,10 @@ impl From<BallistaError> for ClusterError {
 
 /// How to start the scheduler.
 pub struct SchedulerOptions {
-    /// The address to listen on for executors; port 0 takes a free one.
+    /// The address at which executors find [`Scheduler::executors_service`].
     pub address: SocketAddr,
+    /// Changes how executors are connected to; without it, in clear.
+    pub connect_executors: Option<EndpointOverrideFn>,
     /// The host name or address by which executors reach the scheduler.
     pub external_host: String,
     /// Encodes the plan nodes of our own for executors.
@@ -184,13 +184,9 @@ impl Job {
 }
 
 impl Scheduler {
-    /// Listens for executors and starts scheduling.
+    /// Starts scheduling. Executors join as soon as [`Self::executors_service`] is served.
     pub async fn start(options: SchedulerOptions) -> Result<Arc<Self>, ClusterError> {
-        let listener = TcpListener::bind(options.address)
-            .await
-            .map_err(|source| ClusterError::Listen { address: options.address, source })?;
-        let address =
-            listener.local_addr().map_err(|source| ClusterError::Listen { address: options.address, source })?;
+        let address = options.address;
         let allocation = Arc::new(Allocation::new(options.sharing));
         let cluster_state = Arc::new(OfferClusterState::new(allocation.clone(), options.preferred_hosts));
         let job_state: Arc<dyn JobState> = Arc::new(InMemoryJobState::new(
@@ -216,18 +212,20 @@ impl Scheduler {
             override_physical_codec: Some(options.codec),
             override_config_producer: Some(options.config_producer),
             override_session_builder: Some(options.session_builder),
+            override_create_grpc_client_endpoint: options.connect_executors,
             ..SchedulerConfig::default()
         };
         let server = create_scheduler(cluster, Arc::new(config)).await?;
-        let serving = server.clone();
-        tokio::spawn(async move {
-            if let Err(error) = start_grpc_service_with_listener(listener, serving).await {
-                tracing::error!(%error, "the scheduler's gRPC service stopped");
-            }
-        });
         let scheduler = Arc::new(Self { server, cluster_state, allocation, job_state, address });
         tokio::spawn(keep_going(Arc::downgrade(&scheduler)));
         Ok(scheduler)
+    }
+
+    /// The service at which executors join and tell how they are, to be mounted on a listener.
+    pub fn executors_service(&self) -> SchedulerGrpcServer<SchedulerServer<LogicalPlanNode, PhysicalPlanNode>> {
+        SchedulerGrpcServer::new(self.server.clone())
+            .max_decoding_message_size(GRPC_MESSAGE_BYTES as usize)
+            .max_encoding_message_size(GRPC_MESSAGE_BYTES as usize)
     }
 
     /// The address that executors register at.
@@ -312,6 +310,11 @@ impl Scheduler {
             .collect();
         executors.sort_by(|a, b| a.executor_id.cmp(&b.executor_id));
         executors
+    }
+
+    /// What every executor said of itself when it registered.
+    pub async fn registrations(&self) -> Vec<ExecutorMetadata> {
+        self.cluster_state.registered_executor_metadata().await
     }
 
     /// Vcores of all executors together.

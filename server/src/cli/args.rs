@@ -56,6 +56,9 @@ pub struct ServiceArgs {
     /// Port for the web page [default: 8080]
     #[arg(long, env = "SLUICE_HTTP_PORT", value_name = "N")]
     pub http_port: Option<u16>,
+    /// Name that browsers have for this service, besides its machine's name
+    #[arg(long, env = "SLUICE_HTTP_HOST", value_name = "NAME")]
+    pub http_host: Option<String>,
     /// Memory for queries in this process, such as 4GB [default: half of the machine's]
     #[arg(long, env = "SLUICE_MEMORY", value_name = "SIZE")]
     pub memory: Option<String>,
@@ -89,6 +92,9 @@ pub struct ServiceArgs {
     /// Leave texts and numbers of statements out of the audit log
     #[arg(long, env = "SLUICE_AUDIT_REDACT", value_parser = clap::builder::BoolishValueParser::new())]
     pub audit_redact: bool,
+    /// OpenTelemetry collector that traces go to by gRPC, such as http://127.0.0.1:4317
+    #[arg(long, env = "SLUICE_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
     /// Listen on addresses that others can reach although passwords or TLS are missing
     #[arg(long, env = "SLUICE_INSECURE", value_parser = clap::builder::BoolishValueParser::new())]
     pub insecure: bool,
@@ -140,6 +146,9 @@ pub struct CoordinatorArgs {
     /// Name or address by which executors reach this process [default: the bind address]
     #[arg(long, env = "SLUICE_EXTERNAL_HOST", value_name = "HOST")]
     pub external_host: Option<String>,
+    /// File with the secret that executors have to know to join
+    #[arg(long, env = "SLUICE_CLUSTER_SECRET_FILE", value_name = "FILE")]
+    pub cluster_secret_file: Option<PathBuf>,
 }
 
 /// Flags of `sluice executor`.
@@ -175,7 +184,22 @@ pub struct ExecutorArgs {
     /// Seconds that running tasks get to end on shutdown [default: 30]
     #[arg(long, env = "SLUICE_GRACE_SECONDS", value_name = "N")]
     pub grace_seconds: Option<u64>,
-    /// Listen on an address that others can reach although peers are not authenticated
+    /// File with the secret that the coordinator and all executors know
+    #[arg(long, env = "SLUICE_CLUSTER_SECRET_FILE", value_name = "FILE")]
+    pub cluster_secret_file: Option<PathBuf>,
+    /// Port at which clients fetch rows of large results past the coordinator [default: none]
+    #[arg(long, env = "SLUICE_CLIENT_PORT", value_name = "N")]
+    pub client_port: Option<u16>,
+    /// PEM file with this machine's certificate for that port
+    #[arg(long, env = "SLUICE_SSL_CERT_FILE", value_name = "FILE")]
+    pub ssl_cert_file: Option<PathBuf>,
+    /// PEM file with the certificate's key
+    #[arg(long, env = "SLUICE_SSL_KEY_FILE", value_name = "FILE")]
+    pub ssl_key_file: Option<PathBuf>,
+    /// PEM file with authorities: clients have to show a certificate of theirs
+    #[arg(long, env = "SLUICE_SSL_CA_FILE", value_name = "FILE")]
+    pub ssl_ca_file: Option<PathBuf>,
+    /// Listen on an address that others can reach although there is no secret that peers have to know
     #[arg(long, env = "SLUICE_INSECURE", value_parser = clap::builder::BoolishValueParser::new())]
     pub insecure: bool,
 }
@@ -220,6 +244,48 @@ pub struct SqlArgs {
     /// How rows are written
     #[arg(long, value_enum, default_value_t = OutputFormat::Table)]
     pub format: OutputFormat,
+    /// Whether a bar shows how far a statement is [default: if standard error is a terminal]
+    #[arg(long, value_enum, default_value_t = ProgressName::Auto, hide_default_value = true)]
+    pub progress: ProgressName,
+    /// Whether the connection is encrypted [default: verify-full with --sslrootcert, else prefer]
+    #[arg(long, env = "PGSSLMODE", value_enum, value_name = "MODE")]
+    pub sslmode: Option<SslModeName>,
+    /// PEM file with authorities that the service's certificate is checked with
+    #[arg(long, env = "PGSSLROOTCERT", value_name = "FILE")]
+    pub sslrootcert: Option<PathBuf>,
+    /// PEM file with a certificate to show to the service
+    #[arg(long, env = "PGSSLCERT", value_name = "FILE")]
+    pub sslcert: Option<PathBuf>,
+    /// PEM file with the certificate's key
+    #[arg(long, env = "PGSSLKEY", value_name = "FILE")]
+    pub sslkey: Option<PathBuf>,
+}
+
+/// Whether there is a bar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProgressName {
+    /// A bar
+    On,
+    /// No bar
+    Off,
+    /// A bar if standard error is a terminal
+    Auto,
+}
+
+/// Whether a connection is encrypted, and whom it is sure to reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SslModeName {
+    /// In clear
+    Disable,
+    /// Encrypted if the service can
+    #[value(alias = "allow")]
+    Prefer,
+    /// Encrypted; without --sslrootcert with whoever answers
+    Require,
+    /// Encrypted, with a certificate of an authority of --sslrootcert
+    VerifyCa,
+    /// The same, and the certificate is for the host's name
+    VerifyFull,
 }
 
 /// How rows are written.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use sluice_executor::cassandra::CassandraOptions;
+use sluice_executor::peer::ClusterSecret;
 use sluice_executor::process::ExecutorTraits;
 use sluice_planner::catalog::{CatalogDefinition, TableDefinition};
 
@@ -28,8 +29,14 @@ pub struct FileConfig {
     pub pg_port: Option<u16>,
     pub flight_port: Option<u16>,
     pub http_port: Option<u16>,
+    /// A name that browsers have for this service.
+    pub http_host: Option<String>,
     pub scheduler_port: Option<u16>,
     pub external_host: Option<String>,
+    /// What coordinator and executors know.
+    pub cluster_secret_file: Option<PathBuf>,
+    /// Where clients fetch rows from an executor.
+    pub client_port: Option<u16>,
     pub memory: Option<MemorySize>,
     pub executors: Option<usize>,
     pub vcores: Option<usize>,
@@ -44,6 +51,8 @@ pub struct FileConfig {
     /// The file that tells who ran what.
     pub audit_log: Option<PathBuf>,
     pub audit_redact: Option<bool>,
+    /// The collector that traces go to.
+    pub otlp_endpoint: Option<String>,
     /// Folders that statements may use files in; none are all.
     #[serde(default)]
     pub file_roots: Vec<PathBuf>,
@@ -184,8 +193,10 @@ pub struct ServiceConfig {
     pub pg_port: u16,
     pub flight_port: u16,
     pub http_port: u16,
+    pub http_host: Option<String>,
     pub scheduler_port: u16,
     pub external_host: Option<String>,
+    pub cluster_secret_file: Option<PathBuf>,
     pub memory_bytes: u64,
     pub executors: Option<usize>,
     pub vcores: Option<usize>,
@@ -199,6 +210,7 @@ pub struct ServiceConfig {
     pub tls: Option<TlsFiles>,
     pub file_roots: Vec<PathBuf>,
     pub audit: Option<AuditOptions>,
+    pub otlp_endpoint: Option<String>,
     pub insecure: bool,
 }
 
@@ -260,12 +272,15 @@ impl ServiceConfig {
                 file: path,
                 redact: args.audit_redact || file.audit_redact.unwrap_or(false),
             }),
+            otlp_endpoint: otlp_endpoint(args.otlp_endpoint.clone().or(file.otlp_endpoint))?,
             insecure,
             pg_port: args.pg_port.or(file.pg_port).unwrap_or(5433),
             flight_port: args.flight_port.or(file.flight_port).unwrap_or(50051),
             http_port: args.http_port.or(file.http_port).unwrap_or(8080),
+            http_host: args.http_host.clone().or(file.http_host),
             scheduler_port: file.scheduler_port.unwrap_or(50050),
             external_host: file.external_host,
+            cluster_secret_file: file.cluster_secret_file,
             memory_bytes: memory_of(args.memory.as_deref(), file.memory)?,
             executors: file.executors,
             vcores: file.vcores,
@@ -290,6 +305,9 @@ pub struct ExecutorConfig {
     pub memory_bytes: u64,
     pub traits: ExecutorTraits,
     pub grace_seconds: u64,
+    pub secret: Option<ClusterSecret>,
+    /// The port that serves clients, and its certificate.
+    pub clients: Option<(u16, Option<TlsFiles>)>,
 }
 
 impl ExecutorConfig {
@@ -299,7 +317,18 @@ impl ExecutorConfig {
         let host = args.host.clone().or(file.host).unwrap_or_else(|| Ipv4Addr::LOCALHOST.to_string());
         let default_bind = host.parse::<IpAddr>().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
         let bind = args.bind.or(file.bind).unwrap_or(default_bind);
-        check_peer_bind(bind, args.insecure || file.insecure.unwrap_or(false))?;
+        let secret = cluster_secret(args.cluster_secret_file.clone().or(file.cluster_secret_file).as_deref())?;
+        let insecure = args.insecure || file.insecure.unwrap_or(false);
+        check_peer_bind(bind, insecure, secret.is_some())?;
+        let tls = tls_files(
+            args.ssl_cert_file.clone().or(file.ssl_cert_file),
+            args.ssl_key_file.clone().or(file.ssl_key_file),
+            args.ssl_ca_file.clone().or(file.ssl_ca_file),
+        )?;
+        let clients = args.client_port.or(file.client_port).map(|port| (port, tls));
+        if let Some((_, tls)) = &clients {
+            check_client_bind(bind, insecure, secret.is_some(), tls.is_some())?;
+        }
         let data_dir = match args.data_dir.clone().or(file.data_dir) {
             Some(dir) => dir,
             None => default_data_dir()?,
@@ -321,8 +350,15 @@ impl ExecutorConfig {
                 resources: file.resources,
             },
             grace_seconds: args.grace_seconds.or(file.grace_seconds).unwrap_or(30),
+            secret,
+            clients,
         })
     }
+}
+
+/// Reads the secret, if a file with one was named.
+pub fn cluster_secret(file: Option<&Path>) -> Result<Option<ClusterSecret>, String> {
+    file.map(ClusterSecret::read).transpose().map_err(|error| error.to_string())
 }
 
 fn queue_options(options: BTreeMap<String, QueueOption>) -> BTreeMap<String, String> {
@@ -351,6 +387,19 @@ pub fn default_data_dir() -> Result<PathBuf, String> {
     directories::ProjectDirs::from("", "", "sluice")
         .map(|dirs| dirs.data_dir().to_owned())
         .ok_or_else(|| "the user has no home folder: name a data directory with --data-dir".to_owned())
+}
+
+/// The collector that traces go to: the one that was named, or else that of the environment's own variables for it.
+fn otlp_endpoint(named: Option<String>) -> Result<Option<String>, String> {
+    let variables = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
+    let in_environment = || variables.iter().find_map(|name| std::env::var(name).ok());
+    match named.or_else(in_environment).filter(|endpoint| !endpoint.is_empty()) {
+        Some(endpoint) if !endpoint.starts_with("http://") => Err(format!(
+            "traces cannot be sent to {endpoint}: the collector is named as http://HOST:PORT, and spoken to by gRPC \
+             without TLS"
+        )),
+        endpoint => Ok(endpoint),
+    }
 }
 
 fn tls_files(
@@ -385,14 +434,33 @@ fn check_service_bind(bind: IpAddr, insecure: bool, login: LoginPolicy, has_tls:
     ))
 }
 
-/// Refuses addresses that strangers can reach for what coordinator and executors tell each other.
-pub fn check_peer_bind(bind: IpAddr, insecure: bool) -> Result<(), String> {
-    if bind.is_loopback() || insecure {
+/// Refuses addresses that strangers can reach for what coordinator and executors tell each other, unless they prove to
+/// each other that they know a secret.
+pub fn check_peer_bind(bind: IpAddr, insecure: bool, has_secret: bool) -> Result<(), String> {
+    if bind.is_loopback() || insecure || has_secret {
         return Ok(());
     }
     Err(format!(
-        "refusing to listen on {bind}: coordinator and executors do not prove to each other who they are, because there is \
-         no authentication between them yet; listen on 127.0.0.1, or say --insecure if the network keeps strangers out"
+        "refusing to listen on {bind}: anyone who reaches it could have executors run any plan, because there is no secret \
+         that peers have to know: make one with (umask 077; openssl rand -hex 32 > cluster.secret) and start the coordinator \
+         and all executors with --cluster-secret-file; or listen on 127.0.0.1, or say --insecure if the network keeps \
+         strangers out"
+    ))
+}
+
+/// Refuses a port for clients whose tickets could not be checked, or whose rows could be read on the way.
+fn check_client_bind(bind: IpAddr, insecure: bool, has_secret: bool, has_tls: bool) -> Result<(), String> {
+    if !has_secret {
+        return Err("an executor with client_port needs the secret that the coordinator makes clients' tickets with: \
+                    name it with --cluster-secret-file"
+            .to_owned());
+    }
+    if bind.is_loopback() || insecure || has_tls {
+        return Ok(());
+    }
+    Err(format!(
+        "refusing to serve clients on {bind}: what they get could be read on the way, because there is no TLS: set \
+         ssl_cert_file and ssl_key_file, or say --insecure if the network keeps strangers out"
     ))
 }
 
@@ -484,7 +552,20 @@ mod tests {
         assert!(check_service_bind(open, false, LoginPolicy::Password, true).is_ok());
         let loopback = "127.0.0.2".parse().expect("an address");
         assert!(check_service_bind(loopback, false, LoginPolicy::Trust, false).is_ok());
-        assert!(check_peer_bind(open, false).expect_err("is refused").contains("authentication"));
+        assert!(check_peer_bind(open, false, false).expect_err("is refused").contains("--cluster-secret-file"));
+        assert!(check_peer_bind(open, false, true).is_ok());
+        assert!(check_client_bind(open, false, true, false).expect_err("is refused").contains("TLS"));
+        assert!(check_client_bind(loopback, true, false, true).expect_err("is refused").contains("--cluster-secret"));
+        assert!(check_client_bind(open, false, true, true).is_ok());
+        assert!(check_peer_bind(loopback, false, false).is_ok());
+    }
+
+    #[test]
+    fn a_collector_is_named_by_its_url() {
+        let named = |endpoint: &str| otlp_endpoint(Some(endpoint.to_owned()));
+        assert_eq!(named("http://127.0.0.1:4317"), Ok(Some("http://127.0.0.1:4317".to_owned())));
+        assert_eq!(named(""), Ok(None));
+        assert!(named("https://collector:4317").expect_err("is refused").contains("http://HOST:PORT"));
     }
 
     #[test]

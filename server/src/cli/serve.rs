@@ -4,13 +4,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use sluice_executor::process::{ExecutorOptions, RunningExecutor};
+use sluice_executor::process::{ExecutorError, ExecutorOptions, RunningExecutor};
+use sluice_executor::results::ClientPort;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::args::{CoordinatorArgs, ExecutorArgs, ServeArgs};
-use super::config::{ExecutorConfig, ServiceConfig, check_peer_bind};
-use crate::engine::{Cluster, Engine, EngineOptions, FileRoots, LoginPolicy, cores};
+use super::config::{ExecutorConfig, ServiceConfig, check_peer_bind, cluster_secret};
+use crate::engine::{Cluster, Engine, EngineOptions, FileRoots, LoginPolicy, Wire, cores};
 use crate::flight::FlightOptions;
 use crate::pg::PgOptions;
 use crate::tls::{Incoming, Tls};
@@ -37,11 +38,13 @@ pub async fn coordinator(args: CoordinatorArgs) -> Result<(), String> {
     let config = ServiceConfig::resolve(&args.service)?;
     let port = args.scheduler_port.unwrap_or(config.scheduler_port);
     let address = SocketAddr::new(config.bind, port);
-    check_peer_bind(config.bind, config.insecure)?;
+    let secret = cluster_secret(args.cluster_secret_file.as_deref().or(config.cluster_secret_file.as_deref()))?;
+    check_peer_bind(config.bind, config.insecure, secret.is_some())?;
     let external_host =
         args.external_host.or_else(|| config.external_host.clone()).unwrap_or_else(|| config.bind.to_string());
-    let cluster = Cluster::Remote { address, external_host };
-    run(config, cluster, &format!("executors join at {address}")).await
+    let proof = if secret.is_some() { "with the cluster's secret" } else { "without proof of who they are" };
+    let cluster = Cluster::Remote { address, external_host, secret };
+    run(config, cluster, &format!("executors join at {address}, {proof}")).await
 }
 
 async fn run(config: ServiceConfig, cluster: Cluster, what: &str) -> Result<(), String> {
@@ -65,32 +68,40 @@ async fn run(config: ServiceConfig, cluster: Cluster, what: &str) -> Result<(), 
         login: config.login,
         file_roots,
         audit: config.audit,
+        otlp_endpoint: config.otlp_endpoint,
     })
     .await
     .map_err(|error| error.to_string())?;
 
     let stop = CancellationToken::new();
     let pg_options = PgOptions { max_connections: config.max_connections, ..PgOptions::default() };
-    let incoming = |listener, protocol: &[u8]| {
-        let acceptor = tls.as_ref().map(|tls| tls.acceptor(Some(protocol)));
-        Incoming::new(listener, acceptor, stop.clone()).map_err(|error| error.to_string())
+    let incoming = |listener, protocol: &'static [u8]| {
+        Incoming::new(listener, tls.as_ref(), protocol, stop.clone()).map_err(|error| error.to_string())
     };
     let (flight, http) = (incoming(flight, b"h2")?, incoming(http, b"http/1.1")?);
     let (pg_engine, pg_tls, pg_stop) = (engine.clone(), tls.clone(), stop.clone());
     let serve_pg = async move { crate::pg::serve(pg, pg_engine, pg_options, pg_tls.as_ref(), pg_stop).await };
+    let page_url = crate::http::page_url(http_at, config.http_host.as_deref(), tls.is_some());
+    engine.set_page_url(&page_url);
+    let (http_engine, http_stop) = (engine.clone(), stop.clone());
+    let serve_http = async move { crate::http::serve(http, http_engine, config.http_host.as_deref(), http_stop).await };
+    // Who encrypts what clients ask for does not have the answers sent in clear.
+    let wire = if tls.is_some() { Wire::Encrypted } else { Wire::MayBeClear };
+    let flight_options = FlightOptions { wire, ..FlightOptions::default() };
     let services = [
         tokio::spawn(service("pgwire", serve_pg)),
         tokio::spawn(service(
             "Flight SQL",
-            crate::flight::serve(flight, engine.clone(), FlightOptions::default(), stop.clone()),
+            crate::flight::serve(flight, engine.clone(), flight_options, stop.clone()),
         )),
-        tokio::spawn(service("HTTP", crate::http::serve(http, engine.clone(), stop.clone()))),
+        tokio::spawn(service("HTTP", serve_http)),
     ];
+    reload_on_signal(tls.clone(), stop.clone())?;
     println!("Sluice {} is ready: {what}", env!("CARGO_PKG_VERSION"));
     println!("  psql        psql -h {} -p {} -d sluice", pg_at.ip(), pg_at.port());
-    let (grpc, http) = if tls.is_some() { ("grpc+tls", "https") } else { ("grpc", "http") };
+    let grpc = if tls.is_some() { "grpc+tls" } else { "grpc" };
     println!("  Flight SQL  {grpc}://{flight_at}");
-    println!("  web page    {http}://{http_at}/");
+    println!("  web page    {page_url}");
     println!("  data        {}", config.data_dir.display());
     let asked = match config.login {
         LoginPolicy::Trust => "nobody: every client is who it says it is",
@@ -125,6 +136,10 @@ async fn service<E: std::fmt::Display>(name: &'static str, running: impl Future<
 /// `sluice executor`: joins, and joins again when the coordinator was away.
 pub async fn executor(args: ExecutorArgs) -> Result<(), String> {
     let config = ExecutorConfig::resolve(&args)?;
+    let (port, files) = config.clients.unzip();
+    let tls = files.flatten().as_ref().map(Tls::read).transpose()?;
+    let clients = port.map(|port| ClientPort { port, tls: tls.as_ref().map(|tls| tls.gate(b"h2")) });
+    reload_on_signal(tls, CancellationToken::new())?;
     let options = ExecutorOptions {
         coordinator: config.coordinator,
         bind: config.bind,
@@ -133,9 +148,11 @@ pub async fn executor(args: ExecutorArgs) -> Result<(), String> {
         memory_bytes: config.memory_bytes,
         traits: config.traits,
         work_dir: config.data_dir.join(format!("executor-{}", std::process::id())),
+        secret: config.secret,
+        clients,
     };
     let mut signal = Box::pin(stop_signal());
-    let mut told = false;
+    let mut told = None;
     loop {
         let started = tokio::select! {
             started = RunningExecutor::start(options.clone()) => started,
@@ -143,12 +160,14 @@ pub async fn executor(args: ExecutorArgs) -> Result<(), String> {
         };
         match started {
             Ok(mut running) => {
-                told = false;
+                told = None;
                 println!("Executor {} with {} vcores joined {}", running.id(), options.vcores, options.coordinator);
                 tokio::select! {
                     () = running.stopped() => {
                         eprintln!("sluice: the coordinator at {} went away; joining again", options.coordinator);
                         running.stop(Duration::ZERO).await;
+                        // Nobody else would have the files of its jobs removed.
+                        let _ = std::fs::remove_dir_all(&options.work_dir);
                     }
                     result = &mut signal => {
                         result?;
@@ -158,10 +177,11 @@ pub async fn executor(args: ExecutorArgs) -> Result<(), String> {
                     }
                 }
             }
-            Err(error @ sluice_executor::process::ExecutorError::Coordinator { .. }) => {
-                if !told {
-                    eprintln!("sluice: {error}; trying again until it answers");
-                    told = true;
+            Err(error @ (ExecutorError::Coordinator { .. } | ExecutorError::Stranger { .. })) => {
+                let error = error.to_string();
+                if told.as_ref() != Some(&error) {
+                    eprintln!("sluice: {error}; trying again until it lets this executor join");
+                    told = Some(error);
                 }
             }
             Err(error) => return Err(error.to_string()),
@@ -204,6 +224,27 @@ async fn listen(bind: IpAddr, port: u16, what: &str, flag: &str) -> Result<TcpLi
 
 fn address_of(listener: &TcpListener) -> Result<SocketAddr, String> {
     listener.local_addr().map_err(|error| error.to_string())
+}
+
+/// SIGHUP has the files of TLS read anew.
+fn reload_on_signal(tls: Option<Tls>, stop: CancellationToken) -> Result<(), String> {
+    let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())
+        .map_err(|error| format!("cannot wait for signals: {error}"))?;
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                received = hangup.recv() => if received.is_none() { return },
+                () = stop.cancelled() => return,
+            }
+            let Some(tls) = &tls else { continue };
+            let certificate = tls.certificate_file().display();
+            match tls.reload() {
+                Ok(()) => tracing::info!(%certificate, "read anew for connections to come"),
+                Err(error) => tracing::error!(%error, "the certificate that was read before is kept"),
+            }
+        }
+    });
+    Ok(())
 }
 
 /// SIGTERM or Ctrl-C.

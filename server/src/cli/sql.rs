@@ -1,214 +1,163 @@
 //! `sluice sql`: a client to a running service over the PostgreSQL protocol.
+//!
+//! In reading order: [`connection`] and its encryption ([`tls`]), [`rows`], [`progress_bar`].
 
-use std::io::{IsTerminal, Write};
+mod connection;
+mod progress_bar;
+mod rows;
+mod tls;
 
-use comfy_table::Table;
-use comfy_table::presets::ASCII_MARKDOWN;
+use std::io::IsTerminal;
+use std::time::Duration;
+
 use futures::{StreamExt, pin_mut};
 use rustyline::error::ReadlineError;
-use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow};
+use tokio::time::{Instant, interval_at};
+use tokio_postgres::SimpleQueryMessage;
+use tokio_postgres::error::DbError;
 
 use super::args::{OutputFormat, SqlArgs};
+use connection::{Connection, words};
+use progress_bar::{ProgressBar, is_progress, is_wanted};
+use rows::RowWriter;
 
-/// Rows of which one table is drawn; a longer result is drawn as several.
-const TABLE_ROWS: usize = 10_000;
+/// A statement that is done by then needs no bar.
+const BAR_AFTER: Duration = Duration::from_millis(500);
+/// Time between two drawings of the bar.
+const BAR_EVERY: Duration = Duration::from_millis(200);
 
 /// Runs `-c` or opens a prompt.
 pub async fn run(args: SqlArgs) -> Result<(), String> {
-    let client = connect(&args).await?;
+    let has_bar = is_wanted(args.progress);
+    let connection = Connection::open(&args, has_bar).await?;
+    let mut shell = Shell { connection, format: args.format, has_bar };
     match &args.command {
-        Some(sql) => execute(&client, sql, args.format).await,
-        None => prompt(&client, &args).await,
+        Some(sql) => shell.run_cancellable(sql).await,
+        None => shell.prompt().await,
     }
 }
 
-async fn connect(args: &SqlArgs) -> Result<Client, String> {
-    let mut config = Config::new();
-    if let Some(password) = &args.password {
-        config.password(password);
-    }
-    let (client, connection) = config
-        .host(&args.host)
-        .port(args.port)
-        .user(&args.user)
-        .dbname(&args.database)
-        .application_name("sluice sql")
-        .connect(NoTls)
-        .await
-        .map_err(|error| {
-            format!(
-                "cannot connect to {}:{}: {} (is the service running? start it with: sluice serve)",
-                args.host,
-                args.port,
-                words(&error)
-            )
-        })?;
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            eprintln!("sluice: connection lost: {}", words(&error));
-        }
-    });
-    Ok(client)
-}
-
-/// The server's words with its hint, or what the driver says.
-fn words(error: &tokio_postgres::Error) -> String {
-    match error.as_db_error() {
-        Some(db) => {
-            let hint = db.hint().map(|hint| format!("\nHINT: {hint}")).unwrap_or_default();
-            let detail = db.detail().map(|detail| format!("\nDETAIL: {detail}")).unwrap_or_default();
-            format!("{} {}: {}{detail}{hint}", db.severity(), db.code().code(), db.message())
-        }
-        None => match std::error::Error::source(error) {
-            Some(source) => format!("{error}: {source}"),
-            None => error.to_string(),
-        },
-    }
-}
-
-async fn execute(client: &Client, sql: &str, format: OutputFormat) -> Result<(), String> {
-    let messages = client.simple_query_raw(sql).await.map_err(|error| words(&error))?;
-    pin_mut!(messages);
-    let mut writer = RowWriter::new(format);
-    while let Some(message) = messages.next().await {
-        match message.map_err(|error| words(&error))? {
-            SimpleQueryMessage::RowDescription(columns) => {
-                writer.begin(columns.iter().map(|column| column.name().to_owned()).collect())
-            }
-            SimpleQueryMessage::Row(row) => writer.row(&row),
-            SimpleQueryMessage::CommandComplete(rows) => writer.end(rows),
-            _ => Ok(()),
-        }
-        .map_err(|error| format!("cannot write the rows: {error}"))?;
-    }
-    Ok(())
-}
-
-/// Writes rows as they come.
-struct RowWriter {
+/// What statements are typed into.
+struct Shell {
+    connection: Connection,
     format: OutputFormat,
-    columns: Option<Vec<String>>,
-    buffered: Vec<Vec<Option<String>>>,
+    has_bar: bool,
 }
 
-impl RowWriter {
-    fn new(format: OutputFormat) -> Self {
-        Self { format, columns: None, buffered: Vec::new() }
-    }
-
-    fn begin(&mut self, columns: Vec<String>) -> std::io::Result<()> {
-        if self.format == OutputFormat::Csv {
-            let header: Vec<String> = columns.iter().map(|name| csv_field(name)).collect();
-            writeln!(std::io::stdout(), "{}", header.join(","))?;
+impl Shell {
+    async fn prompt(&mut self) -> Result<(), String> {
+        let mut editor = rustyline::DefaultEditor::new().map_err(|error| error.to_string())?;
+        let history = super::config::default_data_dir().ok().map(|dir| dir.join("history"));
+        if let Some(path) = &history {
+            // A first session has no history yet.
+            let _ = editor.load_history(path);
         }
-        self.columns = Some(columns);
+        if std::io::stdin().is_terminal() {
+            println!("Statements end with ;  \\q quits");
+        }
+        let mut statement = String::new();
+        loop {
+            let prompt = if statement.is_empty() { "sluice> " } else { "     -> " };
+            match editor.readline(prompt) {
+                Ok(line) if statement.is_empty() && matches!(line.trim(), "\\q" | "quit" | "exit") => break,
+                Ok(line) => {
+                    statement.push_str(&line);
+                    statement.push('\n');
+                    if !line.trim_end().ends_with(';') {
+                        continue;
+                    }
+                    // A line that cannot be kept for later is run all the same.
+                    let _ = editor.add_history_entry(statement.trim());
+                    if let Err(message) = self.run_cancellable(&statement).await {
+                        eprintln!("{message}");
+                    }
+                    statement.clear();
+                }
+                Err(ReadlineError::Interrupted) => statement.clear(),
+                Err(ReadlineError::Eof) => break,
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        if let Some(path) = &history {
+            if let Some(parent) = path.parent() {
+                let _ = std::fs::create_dir_all(parent);
+            }
+            let _ = editor.save_history(path);
+        }
         Ok(())
     }
 
-    fn row(&mut self, row: &SimpleQueryRow) -> std::io::Result<()> {
-        let values: Vec<Option<String>> = (0..row.len()).map(|i| row.get(i).map(str::to_owned)).collect();
-        match self.format {
-            OutputFormat::Table => {
-                self.buffered.push(values);
-                if self.buffered.len() >= TABLE_ROWS { self.draw() } else { Ok(()) }
-            }
-            OutputFormat::Csv => {
-                let fields: Vec<String> =
-                    values.iter().map(|value| value.as_deref().map(csv_field).unwrap_or_default()).collect();
-                writeln!(std::io::stdout(), "{}", fields.join(","))
-            }
-            OutputFormat::Json => {
-                let names = self.columns.iter().flatten();
-                let object: serde_json::Map<String, serde_json::Value> =
-                    names.zip(values).map(|(name, value)| (name.clone(), value.into())).collect();
-                writeln!(std::io::stdout(), "{}", serde_json::Value::Object(object))
-            }
+    /// Ctrl-C cancels the statement, and a second one gives up waiting for its end.
+    async fn run_cancellable(&mut self, sql: &str) -> Result<(), String> {
+        let cancel = self.connection.cancel();
+        let running = self.execute(sql);
+        pin_mut!(running);
+        tokio::select! {
+            result = &mut running => return result,
+            _ = tokio::signal::ctrl_c() => {}
+        }
+        tokio::select! {
+            result = async { cancel.await; running.await } => result,
+            _ = tokio::signal::ctrl_c() => Err("the statement may still run".to_owned()),
         }
     }
 
-    fn end(&mut self, rows: u64) -> std::io::Result<()> {
-        if self.format != OutputFormat::Table {
-            self.columns = None;
-            return Ok(());
-        }
-        if self.columns.is_some() {
-            self.draw()?;
-            self.columns = None;
-            return writeln!(std::io::stdout(), "({rows} row{})\n", if rows == 1 { "" } else { "s" });
-        }
-        writeln!(std::io::stdout(), "OK ({rows} row{})", if rows == 1 { "" } else { "s" })
-    }
-
-    fn draw(&mut self) -> std::io::Result<()> {
-        let mut table = Table::new();
-        table.load_preset(ASCII_MARKDOWN);
-        table.set_header(self.columns.clone().unwrap_or_default());
-        for row in self.buffered.drain(..) {
-            table.add_row(row.into_iter().map(Option::unwrap_or_default));
-        }
-        writeln!(std::io::stdout(), "{table}")
-    }
-}
-
-fn csv_field(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
-}
-
-async fn prompt(client: &Client, args: &SqlArgs) -> Result<(), String> {
-    let mut editor = rustyline::DefaultEditor::new().map_err(|error| error.to_string())?;
-    let history = super::config::default_data_dir().ok().map(|dir| dir.join("history"));
-    if let Some(path) = &history {
-        // A first session has no history yet.
-        let _ = editor.load_history(path);
-    }
-    if std::io::stdin().is_terminal() {
-        println!("Statements end with ;  \\q quits");
-    }
-    let mut statement = String::new();
-    loop {
-        let prompt = if statement.is_empty() { "sluice> " } else { "     -> " };
-        match editor.readline(prompt) {
-            Ok(line) if statement.is_empty() && matches!(line.trim(), "\\q" | "quit" | "exit") => break,
-            Ok(line) => {
-                statement.push_str(&line);
-                statement.push('\n');
-                if !line.trim_end().ends_with(';') {
+    async fn execute(&mut self, sql: &str) -> Result<(), String> {
+        let messages = self.connection.client.simple_query_raw(sql).await.map_err(|error| words(&error))?;
+        pin_mut!(messages);
+        let mut writer = RowWriter::new(self.format);
+        let mut bar = self.has_bar.then(ProgressBar::new);
+        let mut draw_bar = interval_at(Instant::now() + BAR_AFTER, BAR_EVERY);
+        loop {
+            let message = tokio::select! {
+                biased;
+                Some(notice) = self.connection.notices.recv() => {
+                    self.tell(&notice, bar.as_mut());
                     continue;
                 }
-                // A line that cannot be kept for later is run all the same.
-                let _ = editor.add_history_entry(statement.trim());
-                run_cancellable(client, &statement, args.format).await;
-                statement.clear();
+                message = messages.next() => message,
+                _ = draw_bar.tick(), if bar.is_some() => {
+                    bar.iter_mut().for_each(ProgressBar::draw);
+                    continue;
+                }
+            };
+            // Rows have the terminal for themselves; the next statement gets a bar of its own.
+            bar = None;
+            match message.transpose().map_err(|error| words(&error))? {
+                None => break,
+                Some(SimpleQueryMessage::RowDescription(columns)) => {
+                    writer.begin(columns.iter().map(|column| column.name().to_owned()).collect())
+                }
+                Some(SimpleQueryMessage::Row(row)) => writer.row(&row),
+                Some(SimpleQueryMessage::CommandComplete(rows)) => {
+                    bar = self.has_bar.then(ProgressBar::new);
+                    draw_bar.reset_after(BAR_AFTER);
+                    writer.end(rows)
+                }
+                Some(_) => Ok(()),
             }
-            Err(ReadlineError::Interrupted) => statement.clear(),
-            Err(ReadlineError::Eof) => break,
-            Err(error) => return Err(error.to_string()),
+            .map_err(|error| format!("cannot write the rows: {error}"))?;
         }
-    }
-    if let Some(path) = &history {
-        if let Some(parent) = path.parent() {
-            let _ = std::fs::create_dir_all(parent);
+        while let Ok(notice) = self.connection.notices.try_recv() {
+            self.tell(&notice, None);
         }
-        let _ = editor.save_history(path);
+        Ok(())
     }
-    Ok(())
-}
 
-/// Ctrl-C cancels the statement and not the prompt.
-async fn run_cancellable(client: &Client, sql: &str, format: OutputFormat) {
-    let cancel = client.cancel_token();
-    let running = execute(client, sql, format);
-    pin_mut!(running);
-    let result = tokio::select! {
-        result = &mut running => result,
-        _ = tokio::signal::ctrl_c() => {
-            if let Err(error) = cancel.cancel_query(NoTls).await {
-                eprintln!("sluice: cannot cancel: {}", words(&error));
+    /// Shows a notice, unless it is for the bar.
+    fn tell(&self, notice: &DbError, bar: Option<&mut ProgressBar>) {
+        if self.has_bar && is_progress(notice.message()) {
+            if let Some(bar) = bar {
+                bar.take(notice.message());
             }
-            running.await
+            return;
         }
-    };
-    if let Err(message) = result {
-        eprintln!("{message}");
+        if let Some(bar) = bar {
+            bar.clear();
+        }
+        eprintln!("{}: {}", notice.severity(), notice.message());
+        if let Some(hint) = notice.hint() {
+            eprintln!("HINT: {hint}");
+        }
     }
 }

@@ -98,7 +98,7 @@ impl From<ClusterError> for EngineError {
             ClusterError::Plan(error) => error.into(),
             ClusterError::Cancelled => Self::cancelled(),
             ClusterError::JobFailed(reason) => job_failure(&reason),
-            other @ (ClusterError::Listen { .. } | ClusterError::Scheduler(_) | ClusterError::MustStartAgain) => {
+            other @ (ClusterError::Scheduler(_) | ClusterError::MustStartAgain) => {
                 Self::new(SqlState::SYSTEM_ERROR, other.to_string())
             }
             ClusterError::Stopped => {

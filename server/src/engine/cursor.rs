@@ -19,6 +19,7 @@ use futures::{FutureExt, StreamExt};
 use sluice_planner::statement::{Direction, Statement};
 
 use super::error::{EngineError, SqlState};
+use super::observers::Observers;
 use super::query::{QueryRecord, QueryResult, QueryStream, WaitedFor};
 use super::run;
 use super::session::{Session, TransactionStatus};
@@ -125,7 +126,7 @@ impl Cursors {
             .with_hint("send BEGIN before it, or declare it WITH HOLD"));
         }
         self.check_free(name)?;
-        let record = QueryRecord::new(session.user(), &statement.text, None);
+        let record = QueryRecord::new(session.user(), &statement.text, Observers::default());
         session.engine().queries.add(record.clone());
         // Whoever cancels DECLARE drops this future, and the query with it.
         let waited_for = WaitedFor::new(&record);

@@ -18,8 +18,8 @@ use sluice_planner::catalog::{CatalogDefinition, TableDefinition};
 use sluice_planner::statement::{Statement, StatementKind};
 
 use super::error::{EngineError, SqlState};
+use super::{ingested, run};
 use super::query::{QueryRecord, QueryResult};
-use super::run;
 use super::session::{Session, command};
 
 /// Whether Sluice runs the statement itself instead of having DataFusion plan it.
@@ -57,6 +57,7 @@ pub(super) async fn execute_catalog(session: &Session, kind: &StatementKind) -> 
                 return Ok(());
             }
             catalogs.drop_catalog(name).await?;
+            session.engine().policies.forget(name, None, None)?;
             session.engine().statistics.forget(name, None)
         }
         StatementKind::RefreshCatalog { name } => Ok(catalogs.refresh_catalog(name).await?),
@@ -448,9 +449,15 @@ async fn drop_object(
                 let cluster = cassandra(session, &name.catalog).await?;
                 cluster.execute_ddl(&cql::drop_table_cql(&name.schema, &name.table)).await?;
                 cluster.set_statistics(&name.schema, &name.table, None);
+                session.engine().policies.forget(&name.catalog, Some(&name.schema), Some(&name.table))?;
                 return session.engine().statistics.forget(&name.catalog, Some((&name.schema, &name.table)));
             }
-            Ok(session.engine().catalogs.drop_table(&name.schema, &name.table).await?)
+            let folder = session.engine().table_folder(&name.schema, &name.table);
+            session.engine().catalogs.drop_table(&name.schema, &name.table).await?;
+            if let Some(folder) = &folder {
+                ingested::remove(folder);
+            }
+            session.engine().policies.forget(&name.catalog, Some(&name.schema), Some(&name.table))
         }
         ObjectType::Schema | ObjectType::Database => {
             let (catalog, schema) = schema_name(session, name)?;
@@ -491,7 +498,8 @@ async fn drop_schema(
             cluster.set_statistics(schema, table, None);
             session.engine().statistics.forget(catalog, Some((schema, table)))?;
         }
-        return Ok(());
+        return session.engine().policies.forget(catalog, Some(schema), None);
     }
-    Ok(session.engine().catalogs.drop_schema(schema, cascade).await?)
+    session.engine().catalogs.drop_schema(schema, cascade).await?;
+    session.engine().policies.forget(catalog, Some(schema), None)
 }

@@ -95,9 +95,7 @@ fn server_stage(placed: &Placed, with_metrics: bool) -> StageSummary {
         state: "planned",
         partition_count: placed.plan.properties().output_partitioning().partition_count(),
         plan: displayed.indent(false).to_string().lines().map(str::to_owned).collect(),
-        output_rows: 0,
-        output_bytes: 0,
-        tasks: Vec::new(),
+        ..StageSummary::default()
     }
 }
 

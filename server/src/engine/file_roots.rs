@@ -28,6 +28,11 @@ impl FileRoots {
         self.0.is_empty()
     }
 
+    /// The first of the folders; `None` if files may be anywhere.
+    pub fn first(&self) -> Option<&Path> {
+        self.0.first().map(PathBuf::as_path)
+    }
+
     /// Refuses a path that is not below one of the folders, links on the way included.
     pub fn check(&self, location: &str) -> Result<(), EngineError> {
         if self.is_anywhere() {

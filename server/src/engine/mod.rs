@@ -7,24 +7,31 @@
 //! In reading order:
 //!
 //! - [`error`] and [`convert`]: what clients are told
-//! - [`settings`]: a session's settings
+//! - [`settings`]: a session's settings; [`block_settings`]: those of a transaction block
 //! - [`session`]: a statement's way from text to result
 //! - [`roles`], [`password`]: who may log in; [`privileges`], [`file_roots`]: and do what; [`audit`]: who did
+//! - [`policies`]: which rows and values of a table they see
 //! - [`ddl`]: statements that create and drop
 //! - [`analyze`]: what samples of tables told, and where it is kept
 //! - [`insert`]: columns of a Cassandra table by name
-//! - [`copy_in`]: rows that a client sends
+//! - [`copy_in`]: rows that a client sends; [`ingested`]: files of tables that are made for them
 //! - [`cursor`]: rows that a client fetches piece by piece
+//! - [`peers`]: the port that executors join at
 //! - [`run`]: where a query runs
-//! - [`result`]: how its rows come back from executors
+//! - [`result`]: how its rows come back from executors; [`held`]: rows that clients fetch there
 //! - [`queues`]: tenants' queues
-//! - [`query`]: watching, cancelling and reading queries; [`progress`]: telling how far they are
+//! - [`backends`]: sessions as others see and end them
+//! - [`query`]: watching, cancelling and reading queries; [`progress`], [`job_progress`]: telling how far they are
+//! - [`watch`], [`overview`], [`waiting`]: their stages, live and after, and what they wait for; [`history`]: queues over time
+//! - [`observers`]: who is told of a query's end: [`metrics`], [`traces`], the audit log
 //! - [`explain`]: plans for people
 //! - [`transfer`]: rows between tables and folders of files
 //! - [`system`]: the schema `system`
 
 mod analyze;
 mod audit;
+mod backends;
+mod block_settings;
 mod convert;
 mod copy_in;
 mod cursor;
@@ -32,8 +39,18 @@ mod ddl;
 mod error;
 mod explain;
 mod file_roots;
+mod held;
+mod history;
+mod ingested;
 mod insert;
+mod job_progress;
+mod metrics;
+mod observers;
+mod opaque;
+mod overview;
 mod password;
+mod peers;
+mod policies;
 mod privileges;
 mod progress;
 mod query;
@@ -45,14 +62,17 @@ mod session;
 mod settings;
 mod stoppable;
 mod system;
+mod traces;
 mod transfer;
+mod waiting;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
@@ -63,28 +83,44 @@ use sluice_executor::cassandra::{CassandraSettings, with_cassandra};
 use sluice_executor::client_pool::ConnectionPool;
 use sluice_executor::codec::SluiceCodec;
 use sluice_executor::config::cluster_session_config;
+use sluice_executor::peer::ClusterSecret;
 use sluice_executor::process::{ExecutorOptions, ExecutorTraits, RunningExecutor};
+use sluice_planner::barrier::with_barriers;
 use sluice_planner::catalog::{CatalogDefinition, CatalogStore, DEFAULT_CATALOG, DEFAULT_SCHEMA, TableDefinition};
 use sluice_planner::distribute::{rules_for_one_process, rules_for_stages};
-use sluice_scheduler::cluster::{ExecutorSummary, FrameworksService, Scheduler, SchedulerOptions, StageSummary};
+use sluice_scheduler::cluster::{
+    ExecutorSummary, FrameworksService, QueueSummary, Scheduler, SchedulerOptions, StageSummary,
+};
 use sluice_scheduler::frameworks_proto::frameworks_server::FrameworksServer;
 
 pub use audit::AuditOptions;
+pub use backends::{BackendInfo, Signal};
 pub use copy_in::CopyInput;
 pub(crate) use ddl::folded;
 pub use error::{EngineError, SqlState};
 pub use file_roots::FileRoots;
+pub use held::{HeldPart, HeldResult, HeldResults, Wire};
+pub use history::{QueueHistory, QueueSample, Sample};
+pub(crate) use job_progress::JobProgress;
+pub use metrics::METRICS_TYPE;
+pub use overview::{QueryDetails, QueryOverview, StageProgress};
 pub use password::Verifier;
+pub(crate) use progress::PROGRESS;
 pub use query::{Placement, QueryHandle, QueryRecord, QueryResult, QuerySummary, StopReason};
 pub use roles::{LoginPolicy, MONITOR, PUBLIC, RoleInfo, Roles};
 pub use session::{Notice, Prepared, Protocol, Session, SessionOptions, TableInfo, TransactionStatus};
 pub use sluice_planner::statement::{Direction, Statement, StatementKind, TransferOptions};
 pub use sluice_scheduler::core::{Options as SharingOptions, Policy as SharingPolicy};
+pub use traces::TRACE_PARENT;
 
 use analyze::StatisticsStore;
 use audit::{AuditLog, Event};
+use metrics::Metrics;
+use opaque::Opaque;
+use policies::Policies;
 use query::QueryList;
 use queues::QueueStore;
+use traces::Traces;
 use transfer::registry::Transfers;
 
 /// Room for the deepest expression that is still parsed, in a debug build too. The system gives memory only to what is used.
@@ -115,6 +151,8 @@ pub enum Cluster {
         address: SocketAddr,
         /// The host name or address by which they reach this process.
         external_host: String,
+        /// What they have to know to join; without it everybody may.
+        secret: Option<ClusterSecret>,
     },
 }
 
@@ -143,29 +181,39 @@ pub struct EngineOptions {
     pub file_roots: FileRoots,
     /// Where it is written who ran what.
     pub audit: Option<AuditOptions>,
+    /// The collector that traces go to.
+    pub otlp_endpoint: Option<String>,
 }
 
 /// The service without its front ends.
 pub struct Engine {
-    catalogs: CatalogStore,
-    scheduler: Arc<Scheduler>,
+    catalogs: Opaque<CatalogStore>,
+    scheduler: Opaque<Arc<Scheduler>>,
     /// Plans that run in this process as one task.
-    server_state: SessionState,
+    server_state: Opaque<SessionState>,
     /// Plans that are cut into stages.
-    cluster_state: SessionState,
+    cluster_state: Opaque<SessionState>,
     /// Runs the tasks of small queries away from the threads that serve clients.
     task_runtime: tokio::runtime::Handle,
     _task_runtime_guard: RuntimeGuard,
     connections: Arc<ConnectionPool>,
+    /// What clients' tickets for executors are made with.
+    ticket_secret: Option<ClusterSecret>,
+    held: HeldResults,
     queries: QueryList,
+    queue_history: QueueHistory,
     queue_store: QueueStore,
     roles: Roles,
+    policies: Policies,
     file_roots: FileRoots,
     audit: Option<Arc<AuditLog>>,
+    metrics: Arc<Metrics>,
+    traces: Option<Arc<Traces>>,
+    started: SystemTime,
     statistics: StatisticsStore,
     transfers: Transfers,
     jobs_submitted: AtomicU64,
-    executors: tokio::sync::Mutex<Vec<RunningExecutor>>,
+    executors: Opaque<tokio::sync::Mutex<Vec<RunningExecutor>>>,
     embedded: bool,
     /// Bytes that a query may read and still run as one task, unless its session says otherwise.
     single_task_max_bytes: u64,
@@ -175,6 +223,8 @@ pub struct Engine {
     sessions: Mutex<Vec<std::sync::Weak<Session>>>,
     max_sessions: usize,
     draining: AtomicBool,
+    /// Where the web page is, as soon as it is served.
+    page_url: OnceLock<String>,
 }
 
 /// Shuts the runtime down without waiting, which dropping it inside another runtime may not.
@@ -200,7 +250,11 @@ impl Engine {
         }
         std::fs::create_dir_all(&work_dir).map_err(|error| data_dir_error(&work_dir, &error))?;
         let audit = options.audit.map(AuditLog::open).transpose()?.map(Arc::new);
-        let roles = Roles::open(options.data_dir.join(ROLES_FILE), options.login)?.with_audit(audit.clone());
+        let metrics = Arc::new(Metrics::new());
+        let traces = options.otlp_endpoint.as_deref().map(Traces::start).transpose()?.map(Arc::new);
+        let roles = Roles::open(options.data_dir.join(ROLES_FILE), options.login)?
+            .with_observers(audit.clone(), metrics.failed_logins.clone());
+        let policies = Policies::open(options.data_dir.join("policies.json"))?;
         let catalogs = CatalogStore::open(options.data_dir.join("catalog.json"), options.catalogs, options.tables)?;
         let statistics = StatisticsStore::open(options.data_dir.join("statistics.json"), &catalogs)?;
 
@@ -219,17 +273,24 @@ impl Engine {
         let cluster_state = base_state(shared_settings(cluster_session_config()), &catalogs, &runtime);
         let with_rules =
             |state, rules| SessionStateBuilder::new_from_existing(state).with_physical_optimizer_rules(rules).build();
-        let server_state = with_rules(server_state, rules_for_one_process());
-        let cluster_state = with_rules(cluster_state, rules_for_stages());
+        let server_state = with_barriers(with_rules(server_state, rules_for_one_process()));
+        let cluster_state = with_barriers(with_rules(cluster_state, rules_for_stages()));
         catalogs.set_planning_state(server_state.clone());
 
-        let (address, external_host) = match &options.cluster {
-            Cluster::Embedded { .. } => (SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0), "127.0.0.1".to_owned()),
-            Cluster::Remote { address, external_host } => (*address, external_host.clone()),
+        let (address, external_host, secret) = match &options.cluster {
+            // Other users of the machine reach these ports too; nobody else's processes have a part in this cluster.
+            Cluster::Embedded { .. } => {
+                let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+                (address, "127.0.0.1".to_owned(), Some(peers::secret_of_process()?))
+            }
+            Cluster::Remote { address, external_host, secret } => (*address, external_host.clone(), secret.clone()),
         };
+        let peers = peers::known_by(secret.as_ref())?;
+        let (executors_listener, address) = peers::listen(address).await?;
         let session_runtime = runtime.clone();
         let scheduler = Scheduler::start(SchedulerOptions {
             address,
+            connect_executors: peers.connect_executors(),
             external_host,
             codec: Arc::new(SluiceCodec::default()),
             config_producer: Arc::new(cluster_session_config),
@@ -244,6 +305,7 @@ impl Engine {
             sharing: options.sharing,
         })
         .await?;
+        peers::serve(executors_listener, &peers, &scheduler)?;
         scheduler.allocation().add_server(cores() as u32, server_bytes);
         let queues_path = options.data_dir.join("queues.json");
         let queue_store = QueueStore::open(queues_path, &options.queues, scheduler.allocation().clone())?;
@@ -260,6 +322,8 @@ impl Engine {
                     memory_bytes: each_bytes,
                     traits: ExecutorTraits::default(),
                     work_dir: work_dir.clone(),
+                    secret: secret.clone(),
+                    clients: None,
                 })
                 .await
                 .map_err(|error| EngineError::new(SqlState::SYSTEM_ERROR, error.to_string()))?;
@@ -273,22 +337,29 @@ impl Engine {
             .build()
             .map_err(|error| EngineError::new(SqlState::SYSTEM_ERROR, error.to_string()))?;
         let engine = Arc::new(Self {
-            catalogs,
-            scheduler,
-            server_state,
-            cluster_state,
+            catalogs: catalogs.into(),
+            scheduler: scheduler.into(),
+            server_state: server_state.into(),
+            cluster_state: cluster_state.into(),
             task_runtime: task_runtime.handle().clone(),
             _task_runtime_guard: RuntimeGuard(Some(task_runtime)),
-            connections: Arc::default(),
+            connections: Arc::new(ConnectionPool::new(peers)),
+            ticket_secret: secret,
+            held: HeldResults::default(),
             queries: QueryList::default(),
+            queue_history: QueueHistory::default(),
             queue_store,
             roles,
+            policies,
             file_roots: options.file_roots,
             audit,
+            metrics,
+            traces,
+            started: SystemTime::now(),
             statistics,
             transfers: Transfers::new(&options.data_dir),
             jobs_submitted: AtomicU64::new(0),
-            executors: tokio::sync::Mutex::new(executors),
+            executors: tokio::sync::Mutex::new(executors).into(),
             embedded,
             single_task_max_bytes,
             work_dir,
@@ -296,8 +367,10 @@ impl Engine {
             sessions: Mutex::default(),
             max_sessions: options.max_sessions,
             draining: AtomicBool::new(false),
+            page_url: OnceLock::new(),
         });
         system::register(&engine)?;
+        history::follow(&engine);
         Ok(engine)
     }
 
@@ -320,6 +393,7 @@ impl Engine {
         // From here on the session's drop gives its place back.
         let session = Arc::new(Session::new(self.clone(), options));
         crate::pgcatalog::register(&session);
+        policies::register(&session);
         session.finish_opening()?;
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         sessions.retain(|session| session.strong_count() > 0);
@@ -340,6 +414,7 @@ impl Engine {
             })?;
         }
         sessions.push(Arc::downgrade(&session));
+        self.metrics.session_opened(session.protocol());
         Ok(session)
     }
 
@@ -361,6 +436,16 @@ impl Engine {
     /// Running queries and the last that ran, newest first.
     pub fn queries(&self) -> Vec<QuerySummary> {
         self.queries.summaries()
+    }
+
+    /// The queues as they are now.
+    pub async fn queues(&self) -> Vec<QueueSummary> {
+        self.scheduler.queues().await
+    }
+
+    /// What queues had over the last minutes.
+    pub fn queue_history(&self) -> &QueueHistory {
+        &self.queue_history
     }
 
     /// Stops a running query; tells whether there was one of this id.
@@ -387,14 +472,50 @@ impl Engine {
         FrameworksService::server(self.scheduler.clone())
     }
 
+    /// Results that clients fetch from executors.
+    pub fn held(&self) -> &HeldResults {
+        &self.held
+    }
+
+    /// What tickets for such results are made with; none if executors know no secret.
+    pub fn ticket_secret(&self) -> Option<&ClusterSecret> {
+        self.ticket_secret.as_ref()
+    }
+
     /// The address that executors register at.
     pub fn scheduler_address(&self) -> SocketAddr {
         self.scheduler.address()
     }
 
+    /// Tells where the web page is. The first address counts.
+    pub fn set_page_url(&self, url: &str) {
+        // A service has one page.
+        let _ = self.page_url.set(url.to_owned());
+    }
+
+    /// The web page's address of a query, if there is a page.
+    pub fn query_url(&self, id: &str) -> Option<String> {
+        self.page_url.get().map(|url| format!("{url}#/query/{id}"))
+    }
+
     /// Sessions that are open.
     pub fn session_count(&self) -> usize {
         self.session_count.load(Ordering::Acquire)
+    }
+
+    fn open_sessions(&self) -> Vec<Arc<Session>> {
+        let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.iter().filter_map(std::sync::Weak::upgrade).collect()
+    }
+
+    /// Sessions that are open, by their protocol.
+    fn sessions_by_protocol(&self) -> BTreeMap<&'static str, usize> {
+        let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = BTreeMap::new();
+        for session in sessions.iter().filter_map(std::sync::Weak::upgrade) {
+            *counts.entry(session.protocol().name()).or_insert(0) += 1;
+        }
+        counts
     }
 
     /// Whether the service is shutting down.
@@ -413,8 +534,13 @@ impl Engine {
             tracing::warn!(query = %record.id, "cancelled because the service is shutting down");
             record.control.stop(StopReason::Shutdown);
         }
+        self.held.clear();
         for executor in self.executors.lock().await.drain(..) {
             executor.stop(Duration::from_secs(2)).await;
+        }
+        if let Some(traces) = self.traces.clone() {
+            // A panic in it would lose the last spans and nothing else.
+            let _ = tokio::task::spawn_blocking(move || traces.stop()).await;
         }
         // Nothing reads what is left there.
         let _ = std::fs::remove_dir_all(&self.work_dir);

@@ -21,6 +21,7 @@ use sluice_planner::statement::{CopySource, Relation, RoleOptions, Statement, St
 
 use super::ddl::{FullName, full_name, keyspace_name, schema_name};
 use super::error::{EngineError, SqlState};
+use super::policies::TableName;
 use super::roles::{CREATE_CATALOGS, MONITOR, Object, Privilege, READ_FILES, WRITE_FILES};
 use super::session::Session;
 
@@ -35,6 +36,8 @@ enum Need {
     ReadFile(String),
     /// Writing a file or folder of the server.
     WriteFile(String),
+    /// Seeing all rows and values of a table, or of all tables of a schema.
+    Whole { catalog: String, schema: String, table: Option<String> },
     /// Everything: what only a superuser does.
     Superuser(&'static str),
 }
@@ -63,6 +66,7 @@ pub(super) fn check(session: &Session, statement: &Statement) -> Result<(), Engi
             Need::Membership(role, _) => roles.is_member(session.user(), role),
             Need::ReadFile(path) => may_use(READ_FILES, path)?,
             Need::WriteFile(path) => may_use(WRITE_FILES, path)?,
+            Need::Whole { catalog, schema, table } => sees_whole(session, catalog, schema, table.as_deref()),
             Need::Superuser(_) => is_superuser,
         };
         if !is_allowed {
@@ -84,7 +88,21 @@ fn refusal(need: &Need) -> EngineError {
         Need::Membership(role, what) => member(what, role),
         Need::ReadFile(_) => member("read files of the server", READ_FILES),
         Need::WriteFile(_) => member("write files of the server", WRITE_FILES),
+        Need::Whole { catalog, schema, table } => {
+            let object = Object::new([catalog, schema].into_iter().chain(table));
+            error(format!("permission denied for {object}: policies hide a part of it from the user"))
+                .with_hint("who is under a policy or mask of a table only reads it, by queries")
+        }
         Need::Superuser(what) => error(format!("permission denied: only a superuser may {what}")),
+    }
+}
+
+/// Whether no policy or mask hides anything of a table, or of a schema's tables, from the session's user.
+fn sees_whole(session: &Session, catalog: &str, schema: &str, table: Option<&str>) -> bool {
+    let is_whole = |name: &TableName| session.restriction_of(name).is_none();
+    match table {
+        Some(table) => is_whole(&TableName::new(catalog, schema, table)),
+        None => session.engine().policies.tables_in(catalog, schema).iter().all(is_whole),
     }
 }
 
@@ -119,10 +137,15 @@ impl Needs<'_> {
             | StatementKind::AlterRole { .. }
             | StatementKind::DropRole { .. }
             | StatementKind::Grant { .. } => self.found.push(Need::Superuser("change roles and grants")),
+            StatementKind::Policy(_) => self.found.push(Need::Superuser("change policies and masks")),
             StatementKind::Transfer(transfer) => self.of_transfer(transfer)?,
             StatementKind::CopyOut { source, .. } => self.of_source(source)?,
             StatementKind::CopyIn { table, .. } => self.on_table(Privilege::Insert, table)?,
-            StatementKind::Analyze { table: Some(table), .. } => self.on_table(Privilege::Select, table)?,
+            // What a sample tells is of all rows.
+            StatementKind::Analyze { table: Some(table), .. } => {
+                self.on_table(Privilege::Select, table)?;
+                self.whole(FullName::of_parts(self.session, table)?);
+            }
             StatementKind::Analyze { table: None, .. } => self.found.push(Need::Superuser("analyze all tables")),
             StatementKind::Fetch { .. }
             | StatementKind::CloseCursor(_)
@@ -135,6 +158,7 @@ impl Needs<'_> {
             | StatementKind::Commit
             | StatementKind::Rollback
             | StatementKind::Savepoint
+            | StatementKind::KillQuery(_)
             | StatementKind::DiscardAll
             | StatementKind::Deallocate(_) => {}
         }
@@ -158,8 +182,19 @@ impl Needs<'_> {
                 self.found.push(Need::Membership(MONITOR, "see what others run"));
             }
             _ if names_files(&name.table) => self.found.push(Need::ReadFile(name.table)),
-            _ => self.privilege(privilege, Object::new([name.catalog, name.schema, name.table])),
+            _ => {
+                let object = Object::new([&name.catalog, &name.schema, &name.table].map(String::as_str));
+                self.privilege(privilege, object);
+                // A row that is written by its key could be one that is hidden.
+                if privilege != Privilege::Select {
+                    self.whole(name);
+                }
+            }
         }
+    }
+
+    fn whole(&mut self, name: FullName) {
+        self.found.push(Need::Whole { catalog: name.catalog, schema: name.schema, table: Some(name.table) });
     }
 
     fn on_table(&mut self, privilege: Privilege, parts: &[String]) -> Result<(), EngineError> {
@@ -201,6 +236,12 @@ impl Needs<'_> {
         }
     }
 
+    fn whole_schema(&mut self, keyspace: &[String]) -> Result<(), EngineError> {
+        let (catalog, schema) = keyspace_name(self.session, keyspace)?;
+        self.found.push(Need::Whole { catalog, schema, table: None });
+        Ok(())
+    }
+
     fn of_transfer(&mut self, transfer: &Transfer) -> Result<(), EngineError> {
         let on_schema = |privilege, keyspace: &[String]| {
             let (catalog, schema) = keyspace_name(self.session, keyspace)?;
@@ -218,11 +259,13 @@ impl Needs<'_> {
             Transfer::Backup { keyspace, path, .. } => {
                 let select = on_schema(Privilege::Select, keyspace)?;
                 self.found.extend([Need::WriteFile(path.clone()), select]);
+                self.whole_schema(keyspace)?;
             }
             Transfer::Restore { keyspace, path, .. } => {
                 let (create, insert) =
                     (on_schema(Privilege::Create, keyspace)?, on_schema(Privilege::Insert, keyspace)?);
                 self.found.extend([Need::ReadFile(path.clone()), create, insert]);
+                self.whole_schema(keyspace)?;
             }
             Transfer::Compare(compare) => {
                 for side in [&compare.left, &compare.right] {
@@ -264,6 +307,23 @@ impl Needs<'_> {
     fn of_query(&mut self, query: &Query) -> Result<(), EngineError> {
         let query = SqlStatement::Query(Box::new(query.clone()));
         self.of_relations(&DfStatement::Statement(Box::new(query)), None)
+    }
+
+    /// A view shows whoever reads it what its maker saw, and is not made of what is hidden from its maker.
+    fn of_view(&mut self, query: &Query) -> Result<(), EngineError> {
+        let first = self.found.len();
+        self.of_query(query)?;
+        let read = |need: &Need| match need {
+            Need::Privilege(Privilege::Select, object) => object.table().map(|[catalog, schema, table]| Need::Whole {
+                catalog: catalog.clone(),
+                schema: schema.clone(),
+                table: Some(table.clone()),
+            }),
+            _ => None,
+        };
+        let wholes: Vec<Need> = self.found.iter().skip(first).filter_map(read).collect();
+        self.found.extend(wholes);
+        Ok(())
     }
 
     /// `SELECT` on all that is read, but what is changed.
@@ -318,7 +378,7 @@ impl Needs<'_> {
             }
             SqlStatement::CreateView(view) => {
                 self.create_object(&view.name)?;
-                self.of_query(&view.query)
+                self.of_view(&view.query)
             }
             SqlStatement::CreateSchema { schema_name: datafusion::sql::sqlparser::ast::SchemaName::Simple(name), .. }
             | SqlStatement::CreateDatabase { db_name: name, .. } => self.create_schema(name),

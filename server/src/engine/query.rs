@@ -13,11 +13,12 @@ use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream};
 use futures::Stream;
 use serde::Serialize;
-use sluice_scheduler::cluster::{Admitted, Allocation};
+use sluice_scheduler::cluster::{Admitted, Allocation, StageSummary};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::audit::{AuditLog, Event};
 use super::error::{EngineError, SqlState};
+use super::observers::Observers;
+use super::watch::Watched;
 
 /// Finished queries that can still be looked at.
 const RECENT_QUERIES: usize = 200;
@@ -113,11 +114,13 @@ pub struct QueryRecord {
     rows: AtomicU64,
     queue: OnceLock<String>,
     is_queued: AtomicBool,
+    waits_for_core: AtomicBool,
+    watched: Arc<Watched>,
     /// The query's place in its queue, until it ends.
     place: Mutex<Option<Admitted>>,
     end: OnceLock<(SystemTime, Option<String>)>,
-    /// Where its end is written down.
-    audit: Option<Arc<AuditLog>>,
+    /// Who is told of its end.
+    observers: Observers,
 }
 
 /// A query in a list.
@@ -148,7 +151,7 @@ pub struct QuerySummary {
 }
 
 impl QueryRecord {
-    pub(super) fn new(user: &str, sql: &str, audit: Option<Arc<AuditLog>>) -> Arc<Self> {
+    pub(super) fn new(user: &str, sql: &str, observers: Observers) -> Arc<Self> {
         Arc::new(Self {
             id: uuid::Uuid::now_v7().to_string(),
             user: user.to_owned(),
@@ -160,9 +163,11 @@ impl QueryRecord {
             rows: AtomicU64::new(0),
             queue: OnceLock::new(),
             is_queued: AtomicBool::new(false),
+            waits_for_core: AtomicBool::new(false),
+            watched: Arc::default(),
             place: Mutex::new(None),
             end: OnceLock::new(),
-            audit,
+            observers,
         })
     }
 
@@ -184,15 +189,22 @@ impl QueryRecord {
             rows: AtomicU64::new(0),
             queue,
             is_queued: AtomicBool::new(false),
+            waits_for_core: AtomicBool::new(false),
+            watched: self.watched.clone(),
             place: Mutex::new(None),
             end: OnceLock::new(),
-            audit: None,
+            observers: Observers::default(),
         })
     }
 
     pub(super) fn placed(&self, placement: Placement) {
         // A re-planned query keeps its first placement.
         let _ = self.placement.set(placement);
+    }
+
+    /// How many rows it has left for its client to fetch.
+    pub(super) fn left(&self, rows: Option<u64>) {
+        self.rows.store(rows.unwrap_or(0), Ordering::Relaxed);
     }
 
     pub(super) fn runs_as(&self, job_id: &str) {
@@ -210,29 +222,49 @@ impl QueryRecord {
             return Ok(());
         }
         self.is_queued.store(true, Ordering::Relaxed);
+        let since = SystemTime::now();
         let outcome = tokio::select! {
             outcome = allocation.admit(queue) => outcome.map_err(EngineError::from),
             () = self.control.stopped() => Err(self.control.error()),
         };
         self.is_queued.store(false, Ordering::Relaxed);
+        self.observers.waited(since);
         *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome?);
         Ok(())
     }
 
+    /// The query's work, for whoever looks at it.
+    pub(super) fn watched(&self) -> &Watched {
+        &self.watched
+    }
+
+    /// Its stages as far as they are known without the scheduler.
+    pub(super) fn known_stages(&self) -> Option<Vec<StageSummary>> {
+        self.watched.stages(self.rows.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set_waits_for_core(&self, waits: bool) {
+        self.waits_for_core.store(waits, Ordering::Relaxed);
+    }
+
+    /// Whether it waits for a core of this process.
+    pub(super) fn waits_for_core(&self) -> bool {
+        self.waits_for_core.load(Ordering::Relaxed)
+    }
+
     pub(super) fn ended(&self, error: Option<&EngineError>) {
+        let state = match error {
+            None => "successful",
+            Some(_) if self.control.is_stopped() => "stopped",
+            Some(_) => "failed",
+        };
+        self.watched.ended(self.rows.load(Ordering::Relaxed), state);
         drop(self.place.lock().unwrap_or_else(PoisonError::into_inner).take());
         // Only the first end counts.
         let is_first = self.end.set((SystemTime::now(), error.map(|e| format!("{} {}", e.state, e.message)))).is_ok();
-        if let Some(audit) = self.audit.as_ref().filter(|_| is_first) {
-            // It has run; that its end could not be written down is in the service's log.
-            let _ = audit.note(Event {
-                event: "end",
-                user: &self.user,
-                query: Some(&self.id),
-                state: Some(error.map_or("00000", |error| error.state.0)),
-                rows: Some(self.rows.load(Ordering::Relaxed)),
-                ..Event::default()
-            });
+        if is_first {
+            let stages = || self.known_stages().unwrap_or_default();
+            self.observers.ended(&self.summary(), self.elapsed(), error, stages);
         }
     }
 
@@ -256,7 +288,7 @@ impl QueryRecord {
         self.end.get().is_none()
     }
 
-    fn summary(&self) -> QuerySummary {
+    pub(super) fn summary(&self) -> QuerySummary {
         let end = self.end.get();
         let elapsed = end.map_or_else(SystemTime::now, |(at, _)| *at).duration_since(self.started);
         QuerySummary {
@@ -276,6 +308,15 @@ impl QueryRecord {
             elapsed_ms: elapsed.unwrap_or(Duration::ZERO).as_millis() as u64,
             rows: self.rows.load(Ordering::Relaxed),
             error: end.and_then(|(_, error)| error.clone()),
+        }
+    }
+}
+
+impl Drop for QueryRecord {
+    /// A statement whose rows were at hand, such as `SHOW`, has ended when nobody holds it any more.
+    fn drop(&mut self) {
+        if self.is_running() {
+            self.observers.ended(&self.summary(), self.elapsed(), None, Vec::new);
         }
     }
 }
@@ -302,6 +343,11 @@ impl QueryList {
     /// Newest first.
     pub fn summaries(&self) -> Vec<QuerySummary> {
         self.records.lock().unwrap_or_else(PoisonError::into_inner).iter().rev().map(|r| r.summary()).collect()
+    }
+
+    /// All that are known, newest first.
+    pub(super) fn records(&self) -> Vec<Arc<QueryRecord>> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner).iter().rev().cloned().collect()
     }
 
     /// The queries that have not ended.
@@ -404,6 +450,7 @@ impl Stream for QueryStream {
         match std::task::ready!(inner.as_mut().poll_next(cx)) {
             Some(Ok(batch)) => {
                 this.record.rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
+                this.record.observers.returned(&batch);
                 Poll::Ready(Some(Ok(batch)))
             }
             Some(Err(error)) => {

@@ -62,7 +62,10 @@ impl QueueStore {
     }
 
     /// Applies a change and keeps it. What cannot be kept is not applied.
-    fn change(&self, change: impl FnOnce(&Allocation) -> Result<(), QueueingError>) -> Result<(), EngineError> {
+    fn change<E>(&self, change: impl FnOnce(&Allocation) -> Result<(), E>) -> Result<(), EngineError>
+    where
+        EngineError: From<E>,
+    {
         let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         change(&self.allocation)?;
         let text = serde_json::to_vec_pretty(&self.allocation.definitions())
@@ -96,8 +99,9 @@ impl From<QueueingError> for EngineError {
                 _ => Self::new(SqlState("55000"), message),
             },
             QueueingError::TooManyKinds(_) => Self::new(SqlState::LIMIT_EXCEEDED, message),
-            QueueingError::NotForUser { .. } => Self::new(SqlState::INSUFFICIENT_PRIVILEGE, message)
-                .with_hint("an administrator can add the user: ALTER QUEUE ... SET (users = '...')"),
+            QueueingError::NotForUser { .. } => Self::new(SqlState::INSUFFICIENT_PRIVILEGE, message).with_hint(
+                "an administrator can let the user in: GRANT USAGE ON QUEUE ... TO ..., or ALTER QUEUE ... SET (users = '...')",
+            ),
             QueueingError::Full { .. } => Self::new(SqlState::TOO_MANY_CONNECTIONS, message)
                 .with_hint("try again later, or have max_queued raised: ALTER QUEUE ... SET (max_queued = ...)"),
             QueueingError::TimedOut { .. } => Self::new(SqlState::TOO_MANY_CONNECTIONS, message)
@@ -139,6 +143,46 @@ pub(super) fn execute(session: &Session, kind: &StatementKind) -> Result<(), Eng
         }
         _ => Err(EngineError::new(SqlState::INTERNAL, "not a statement about queues")),
     }
+}
+
+/// `GRANT` or `REVOKE` of `USAGE ON QUEUE`, which are another way to write the option `users`.
+///
+/// # Errors
+///
+/// 55000 where a `REVOKE` would leave a queue without users, which everybody may enter.
+pub(super) fn grant(
+    session: &Session,
+    privileges: &[String],
+    queues: &[Vec<String>],
+    roles: &[String],
+    is_revoke: bool,
+) -> Result<(), EngineError> {
+    if let Some(other) = privileges.iter().find(|name| !["USAGE", "ALL"].contains(&name.as_str())) {
+        let message = format!("invalid privilege type {other} for queue");
+        return Err(EngineError::new(SqlState("0LP01"), message).with_hint("a queue has the privilege USAGE"));
+    }
+    roles.iter().try_for_each(|role| session.engine().roles().check_exists(role))?;
+    session.engine().queue_store.change(|allocation| -> Result<(), EngineError> {
+        let mut changed = Vec::new();
+        for queue in queues {
+            let (path, mut definition) = allocation.find_queue(&queue.join("."))?;
+            if is_revoke {
+                definition.users.retain(|user| !roles.contains(user));
+                if definition.users.is_empty() {
+                    return Err(EngineError::new(
+                        SqlState("55000"),
+                        format!("without these roles queue \"{path}\" would be for everybody"),
+                    )
+                    .with_hint("grant it to others first, or say so: ALTER QUEUE ... SET (users = none)"));
+                }
+            } else {
+                let added = roles.iter().filter(|role| !definition.users.contains(role)).cloned().collect::<Vec<_>>();
+                definition.users.extend(added);
+            }
+            changed.push((path, definition));
+        }
+        Ok(changed.into_iter().try_for_each(|(path, definition)| allocation.alter_queue(&path, definition))?)
+    })
 }
 
 /// The definition that options make of another one. `none` takes an option back.

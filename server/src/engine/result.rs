@@ -27,9 +27,13 @@ pub(super) struct ResultReader {
 
 impl ResultReader {
     /// The rows: partitions one after another, in order, each as its reader asks for it.
-    pub(super) fn read(self, schema: SchemaRef, mut locations: Vec<PartitionLocation>) -> SendableRecordBatchStream {
+    pub(super) fn read(
+        self: Arc<Self>,
+        schema: SchemaRef,
+        mut locations: Vec<PartitionLocation>,
+    ) -> SendableRecordBatchStream {
         locations.sort_by_key(|location| location.partition_id.partition_id);
-        let reader = Arc::new(self);
+        let reader = self;
         let rows_schema = schema.clone();
         let rows = futures::stream::iter(locations)
             .then(move |location| {

@@ -6,9 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use prometheus_client::metrics::counter::Counter;
 use serde::{Deserialize, Serialize};
 use sluice_planner::catalog::definition::replace_file;
 use sluice_planner::statement::{Granted, ObjectKind, RoleOptions, StatementKind};
@@ -17,6 +19,7 @@ use super::audit::{AuditLog, Event};
 use super::ddl::{FullName, keyspace_name};
 use super::error::{EngineError, SqlState};
 use super::password::Verifier;
+use super::queues;
 use super::session::Session;
 
 /// The role that everybody is a member of.
@@ -99,6 +102,11 @@ impl Object {
         other.0.starts_with(&self.0)
     }
 
+    /// The parts of its name if it is a table.
+    pub fn table(&self) -> Option<&[String; 3]> {
+        self.0.as_slice().try_into().ok()
+    }
+
     fn kind(&self) -> &'static str {
         match self.0.len() {
             1 => "catalog",
@@ -161,6 +169,9 @@ pub struct Roles {
     /// What the answers to names without a role are made of.
     decoy: [u8; 16],
     audit: Option<Arc<AuditLog>>,
+    failed_logins: Counter,
+    /// Grows with each change.
+    version: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -191,6 +202,8 @@ impl Roles {
             failures: Mutex::default(),
             decoy: *uuid::Uuid::new_v4().as_bytes(),
             audit: None,
+            failed_logins: Counter::default(),
+            version: AtomicU64::new(0),
         };
         let has_administrator =
             roles.read(|all| all.roles.values().any(|role| role.login && role.superuser && role.verifier.is_some()));
@@ -204,14 +217,24 @@ impl Roles {
         Ok(roles)
     }
 
-    /// The same, which writes down who was not let in.
-    pub(super) fn with_audit(self, audit: Option<Arc<AuditLog>>) -> Self {
-        Self { audit, ..self }
+    /// The same, which writes down and counts who was not let in.
+    pub(super) fn with_observers(self, audit: Option<Arc<AuditLog>>, failed_logins: Counter) -> Self {
+        Self { audit, failed_logins, ..self }
     }
 
     /// Whether clients are asked who they are.
     pub fn policy(&self) -> LoginPolicy {
         self.policy
+    }
+
+    /// A number that is another one after each change.
+    pub(super) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// An error if there is no role of this name.
+    pub(super) fn check_exists(&self, name: &str) -> Result<(), EngineError> {
+        self.read(|all| all.check_exists(name))
     }
 
     fn read<T>(&self, read: impl FnOnce(&Definitions) -> T) -> T {
@@ -227,6 +250,7 @@ impl Roles {
             .map_err(|error| EngineError::new(SqlState::INTERNAL, error.to_string()))?;
         replace_file(&self.path, &text).map_err(|error| store_error(&self.path, &error))?;
         *current = changed;
+        self.version.fetch_add(1, Ordering::AcqRel);
         Ok(())
     }
 
@@ -301,6 +325,7 @@ impl Roles {
             (entry.count, entry.last) = (entry.count + 1, Instant::now());
         }
         tracing::warn!(user, place, "a login failed");
+        self.failed_logins.inc();
         if let Some(audit) = &self.audit {
             // The login has failed anyway; that it could not be written down is in the service's log.
             let _ = audit.note(Event { event: "login_failed", user, address: Some(place), ..Event::default() });
@@ -484,6 +509,12 @@ pub(super) fn execute(session: &Session, kind: &StatementKind) -> Result<(), Eng
                 if name == session.user() {
                     return Err(EngineError::new(SqlState("55006"), "current user cannot be dropped"));
                 }
+                if let Some(policy) = session.engine().policies.naming(name) {
+                    let message = format!("role \"{name}\" cannot be dropped because some objects depend on it");
+                    return Err(EngineError::new(SqlState("2BP01"), message)
+                        .with_detail(format!("{} names it", policy.description()))
+                        .with_hint("drop the policies that name it, or ALTER POLICY ... TO ... others"));
+                }
                 if all.roles.remove(name).is_none() {
                     if !if_exists {
                         return Err(unknown_role(name));
@@ -512,6 +543,11 @@ pub(super) fn execute(session: &Session, kind: &StatementKind) -> Result<(), Eng
             }
             Ok(())
         }),
+        StatementKind::Grant {
+            granted: Granted::Privileges { privileges, kind: ObjectKind::Queue, names },
+            roles: to,
+            is_revoke,
+        } => queues::grant(session, privileges, names, to, *is_revoke),
         StatementKind::Grant { granted: Granted::Privileges { privileges, kind, names }, roles: to, is_revoke } => {
             let privileges = named_privileges(privileges)?;
             let objects =
@@ -591,9 +627,7 @@ fn object(session: &Session, kind: ObjectKind, name: &[String]) -> Result<Object
             SqlState::SYNTAX_ERROR,
             format!("\"{}\" is not the name of a catalog", name.join(".")),
         )),
-        (ObjectKind::Queue, _) => Err(EngineError::not_supported("a grant on a queue").with_hint(
-            "ALTER QUEUE name SET (users = 'role, ...') says whose queue it is; members of a role are let in",
-        )),
+        (ObjectKind::Queue, _) => Err(EngineError::new(SqlState::INTERNAL, "queues keep their own users")),
     }
 }
 

@@ -30,6 +30,7 @@ use tokio::sync::mpsc::error::TrySendError;
 
 use super::context_over;
 use super::error::{EngineError, SqlState};
+use super::held::FinishedJob;
 use super::query::{Placement, QueryRecord, QueryResult, QueryStream};
 use super::result::ResultReader;
 use super::session::{Session, command};
@@ -153,6 +154,7 @@ async fn admit(session: &Session, placed: &Placed, record: &QueryRecord) -> Resu
     if !placed.is_work {
         return Ok(());
     }
+    session.check_queue()?;
     record.admitted(session.engine().scheduler.allocation(), &session.queue()).await
 }
 
@@ -173,7 +175,9 @@ async fn start_in_server_first(
         return start(session, placed, record).await;
     };
     let turn = Some(Turn { allocation, queue, lease: Some(lease) });
-    let mut rows = run_in_server(session, stoppable(placed.plan, &record.control)?, placed.context.task_ctx(), turn)?;
+    let running = stoppable(placed.plan, &record.control)?;
+    record.watched().started(running.clone());
+    let mut rows = run_in_server(session, running, placed.context.task_ctx(), turn)?;
     let first = tokio::select! {
         first = rows.next() => first,
         () = record.control.stopped() => return Err(record.control.error()),
@@ -296,6 +300,7 @@ pub(super) async fn start(
                 false => None,
             };
             let plan = stoppable(placed.plan, &record.control)?;
+            record.watched().started(plan.clone());
             let rows = run_in_server(session, plan, placed.context.task_ctx(), turn)?;
             Ok(Box::pin(QueryStream::new(rows, record.clone(), None)))
         }
@@ -315,10 +320,12 @@ impl Turn {
     async fn take(session: &Session, record: &QueryRecord) -> Result<Self, EngineError> {
         let allocation = session.engine().scheduler.allocation().clone();
         let queue = session.queue();
+        record.set_waits_for_core(true);
         let lease = tokio::select! {
             lease = allocation.lease(&queue) => lease,
             () = record.control.stopped() => return Err(record.control.error()),
         };
+        record.set_waits_for_core(false);
         Ok(Self { allocation, queue, lease })
     }
 
@@ -391,6 +398,29 @@ async fn run_on_executors(
     placed: Placed,
     record: &Arc<QueryRecord>,
 ) -> Result<SendableRecordBatchStream, EngineError> {
+    let FinishedJob { schema, parts, reader, guard, .. } = finish_on_executors(session, placed, record).await?;
+    let locations = parts.into_iter().map(|(location, _)| location).collect();
+    let rows = Arc::new(reader).read(schema, locations);
+    Ok(Box::pin(QueryStream::new(rows, record.clone(), Some(Box::new(move || drop(guard))))))
+}
+
+/// Runs a plan in stages to its end, and leaves its rows on the executors.
+pub(super) async fn leave_on_executors(
+    session: &Arc<Session>,
+    placed: Placed,
+    record: &Arc<QueryRecord>,
+) -> Result<FinishedJob, EngineError> {
+    admit(session, &placed, record).await?;
+    record.placed(placed.placement);
+    finish_on_executors(session, placed, record).await
+}
+
+/// Submits a plan, and waits until its last stage has ended.
+async fn finish_on_executors(
+    session: &Arc<Session>,
+    placed: Placed,
+    record: &Arc<QueryRecord>,
+) -> Result<FinishedJob, EngineError> {
     let engine = session.engine().clone();
     if engine.scheduler.total_vcores() == 0 {
         return Err(EngineError::new(SqlState::INSUFFICIENT_RESOURCES, "no executor is registered")
@@ -401,13 +431,17 @@ async fn run_on_executors(
     let job_context = Arc::new(placed.context);
     let (mut starts, mut memory_factor) = (1, 1);
     let (locations, guard) = loop {
+        record.watched().starts_over();
         let mut job = engine.scheduler.submit(&record.id, job_context.clone(), placed.plan.clone()).await?;
         record.runs_as(job.id().as_str());
         let mut guard = JobGuard { scheduler: engine.scheduler.clone(), id: Some(job.id().clone()), finished: false };
         let outcome = tokio::select! {
-            outcome = job.finished() => outcome,
-            () = record.control.stopped() => return Err(record.control.error()),
+            outcome = job.finished() => Some(outcome),
+            () = record.control.stopped() => None,
         };
+        // The scheduler forgets them a while after the job's end.
+        record.watched().keep(engine.scheduler.stages(job.id()).boxed().await);
+        let Some(outcome) = outcome else { return Err(record.control.error()) };
         match outcome {
             Err(ClusterError::MustStartAgain) if starts < MOST_STARTS => {
                 guard.finished = true;
@@ -433,17 +467,24 @@ async fn run_on_executors(
             }
         }
     };
-    let locations: Vec<PartitionLocation> =
-        locations.into_iter().map(|location| location.try_into()).collect::<Result<_, _>>().map_err(
-            |error: ballista_core::error::BallistaError| EngineError::new(SqlState::SYSTEM_ERROR, error.to_string()),
-        )?;
+    let mut parts = locations
+        .into_iter()
+        .map(|location| {
+            // Less than none are not known.
+            let rows = location.partition_stats.as_ref().and_then(|stats| u64::try_from(stats.num_rows).ok());
+            let location: PartitionLocation = location.try_into()?;
+            Ok((location, rows))
+        })
+        .collect::<Result<Vec<_>, ballista_core::error::BallistaError>>()
+        .map_err(|error| EngineError::new(SqlState::SYSTEM_ERROR, error.to_string()))?;
+    parts.sort_by_key(|(location, _)| location.partition_id.partition_id);
     let reader = ResultReader {
         work_dir: engine.work_dir.to_string_lossy().into_owned(),
         connections: engine.connections.clone(),
         context,
     };
-    let rows = reader.read(schema, locations);
-    Ok(Box::pin(QueryStream::new(rows, record.clone(), Some(Box::new(move || drop(guard))))))
+    let job_id = guard.id.as_ref().map_or_else(String::new, |id| id.as_str().to_owned());
+    Ok(FinishedJob { schema, parts, reader, guard, job_id })
 }
 
 /// A task's error reaches the coordinator as text, in one of two forms.
@@ -460,7 +501,7 @@ fn tells_of_lost_peer(reason: &str) -> bool {
 }
 
 /// Cancels a job that has not ended, and removes the result of one that has, when nobody reads it any more.
-struct JobGuard {
+pub(super) struct JobGuard {
     scheduler: Arc<sluice_scheduler::cluster::Scheduler>,
     id: Option<JobId>,
     finished: bool,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -20,23 +20,33 @@ use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::tokenizer::Location;
 use futures::FutureExt;
+use futures::future::BoxFuture;
+use sluice_executor::cassandra::{CassandraCatalog, TableKeys};
 use sluice_planner::catalog::{DEFAULT_CATALOG, DEFAULT_SCHEMA};
 use sluice_planner::statement::{self, Show, Statement, StatementKind, Transfer};
 use sluice_planner::suggest::nearest;
 use sluice_scheduler::cluster::{JobTag, LEAST_TASK_MEMORY_BYTES};
 
 use super::audit::Event;
+use super::backends::Backend;
+use super::block_settings::Block;
 use super::copy_in::CopyInput;
 use super::cursor::{CursorInfo, Cursors};
 use super::error::{EngineError, SqlState};
-use super::query::{QueryHandle, QueryRecord, QueryResult, StopReason, WaitedFor};
+use super::opaque::Opaque;
+use super::held::{HeldResult, Wire, executors_serve_clients};
+use super::policies::{self, NamedStatements};
+use super::query::{Placement, QueryHandle, QueryRecord, QueryResult, StopReason, WaitedFor};
 use super::settings::{Settings, Target};
+use super::traces::Planned;
 use super::{
     Engine, analyze, context_over, copy_in, ddl, explain, insert, privileges, progress, queues, roles, run, system,
     transfer,
 };
 use crate::pgcatalog;
 
+/// The longest time that a result is held for a client, whatever its session says.
+const MOST_TICKET_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// Notices that wait for a client; more are dropped.
 const NOTICES_KEPT: usize = 100;
 
@@ -47,8 +57,22 @@ pub enum Protocol {
     Postgres,
     /// Arrow Flight SQL.
     FlightSql,
+    /// The web page.
+    Http,
     /// Sluice itself.
     Internal,
+}
+
+impl Protocol {
+    /// Its name in metrics and traces.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgresql",
+            Self::FlightSql => "flight-sql",
+            Self::Http => "http",
+            Self::Internal => "internal",
+        }
+    }
 }
 
 /// Who opens a session, and how.
@@ -106,14 +130,40 @@ pub struct TableInfo {
 /// A statement that has been planned.
 pub struct Prepared {
     /// The statement.
-    pub statement: Statement,
+    pub statement: Opaque<Statement>,
     /// Columns of its rows; none if it returns no rows.
     pub schema: SchemaRef,
     /// Types of `$1`, `$2`, ...
     pub parameter_types: Vec<DataType>,
     /// Whether it returns rows, if only none.
     pub returns_rows: bool,
-    pub(super) plan: Option<LogicalPlan>,
+    pub(super) plan: Opaque<Option<LogicalPlan>>,
+    /// The rights that it was planned under.
+    pub(super) rights_version: u64,
+    /// When it was planned, for whoever runs it first.
+    pub(super) planned: Mutex<Option<Planned>>,
+}
+
+impl Prepared {
+    /// Whether it does nothing but return rows.
+    fn is_query(&self) -> bool {
+        self.returns_rows && matches!(&self.statement.kind, StatementKind::Sql(sql) if !ddl::is_ours(sql))
+    }
+
+    /// Whether its rows come in an order that the statement asks for.
+    pub fn is_ordered(&self) -> bool {
+        let mut node = self.plan.as_ref();
+        while let Some(plan) = node {
+            node = match plan {
+                LogicalPlan::Sort(_) => return true,
+                LogicalPlan::Limit(_) | LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) => {
+                    plan.inputs().first().copied()
+                }
+                _ => None,
+            };
+        }
+        false
+    }
 }
 
 /// A client's session.
@@ -123,16 +173,21 @@ pub struct Session {
     client_address: Option<String>,
     protocol: Protocol,
     engine: Arc<Engine>,
-    context: SessionContext,
+    context: Opaque<SessionContext>,
     settings: Mutex<Settings>,
     transaction: RwLock<TransactionStatus>,
     notices: Mutex<Vec<Notice>>,
-    running: Mutex<Vec<Weak<QueryRecord>>>,
+    pub(super) running: Mutex<Vec<Weak<QueryRecord>>>,
+    pub(super) backend: Backend,
     database: RwLock<String>,
     requested_database: Option<String>,
     /// DataFusion settings that the client changed, for the plans of both kinds.
-    overrides: Mutex<HashMap<String, String>>,
+    pub(super) overrides: Mutex<HashMap<String, String>>,
+    /// The way back from what a transaction block sets.
+    pub(super) block: Mutex<Option<Block>>,
     cursors: Cursors,
+    named_statements: NamedStatements,
+    trace_parent: Mutex<Option<String>>,
 }
 
 impl Session {
@@ -150,14 +205,18 @@ impl Session {
             client_address: options.client_address,
             protocol: options.protocol,
             engine,
-            context,
+            context: context.into(),
             transaction: RwLock::new(TransactionStatus::Idle),
             notices: Mutex::default(),
             running: Mutex::default(),
+            backend: Backend::default(),
             database: RwLock::new(DEFAULT_CATALOG.to_owned()),
             requested_database: options.database,
             overrides: Mutex::default(),
+            block: Mutex::default(),
             cursors: Cursors::default(),
+            named_statements: NamedStatements::default(),
+            trace_parent: Mutex::default(),
         }
     }
 
@@ -196,6 +255,15 @@ impl Session {
         roles.iter().find_map(|role| allocation.enter(wanted, role).ok()).ok_or_else(|| refused.into())
     }
 
+    /// Refuses a query in a queue that has been taken from the user since the session entered it.
+    pub(super) fn check_queue(&self) -> Result<(), EngineError> {
+        match self.enter_queue(&self.queue()) {
+            Err(error) if error.state == SqlState::INSUFFICIENT_PRIVILEGE => Err(error),
+            // In the place of a queue that is not there any more there is the default one.
+            _ => Ok(()),
+        }
+    }
+
     /// The session's id.
     pub fn id(&self) -> &str {
         &self.id
@@ -219,6 +287,19 @@ impl Session {
     /// The protocol that the session came over.
     pub fn protocol(&self) -> Protocol {
         self.protocol
+    }
+
+    /// The trace that its statements belong to from now on, by a header `traceparent`.
+    pub fn set_trace_parent(&self, value: Option<&str>) {
+        *self.trace_parent.lock().unwrap_or_else(PoisonError::into_inner) = value.map(str::to_owned);
+    }
+
+    pub(super) fn trace_parent(&self) -> Option<String> {
+        self.trace_parent.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn named_statements(&self) -> &NamedStatements {
+        &self.named_statements
     }
 
     /// The session's own DataFusion context.
@@ -256,13 +337,18 @@ impl Session {
 
     /// The statements of a client's text.
     pub fn parse(&self, sql: &str) -> Result<Vec<Statement>, EngineError> {
-        let mut statements = statement::parse(sql)?;
+        let mut statements = self.counted(statement::parse(sql).map_err(EngineError::from))?;
         for statement in &mut statements {
+            let has_named_columns = self.protocol == Protocol::Postgres
+                && matches!(statement.kind, StatementKind::Sql(_) | StatementKind::DeclareCursor { .. });
             let is_about_another = statement.inner_mut().is_some();
             let queried = if is_about_another { statement.inner_mut() } else { Some(statement) };
             if let Some(StatementKind::Sql(sql)) = queried.map(|statement| &mut statement.kind)
                 && let DfStatement::Statement(sql) = sql.as_mut()
             {
+                if has_named_columns {
+                    pgcatalog::name_columns(sql);
+                }
                 pgcatalog::rewrite(sql);
             }
         }
@@ -270,17 +356,32 @@ impl Session {
     }
 
     /// Plans a statement without running it. `parameter_types` are what the client declared.
-    pub async fn prepare(
+    pub fn prepare<'a>(
+        self: &'a Arc<Self>,
+        statement: Statement,
+        parameter_types: &'a [Option<DataType>],
+    ) -> BoxFuture<'a, Result<Arc<Prepared>, EngineError>> {
+        async move {
+            let prepared = self.plan_statement(statement, parameter_types).await;
+            self.counted(prepared).map(Arc::new)
+        }
+        .boxed()
+    }
+
+    async fn plan_statement(
         self: &Arc<Self>,
         statement: Statement,
         parameter_types: &[Option<DataType>],
-    ) -> Result<Arc<Prepared>, EngineError> {
+    ) -> Result<Prepared, EngineError> {
+        let started = SystemTime::now();
+        let rights_version = self.rights_version();
         self.check_allowed(&statement)?;
         let (plan, schema, returns_rows, types) = match &statement.kind {
             StatementKind::Sql(sql) if !ddl::is_ours(sql) => {
                 let mut plan = self.plan(&statement, sql).await?;
                 // EXECUTE is the statement that was prepared, with its rows.
-                if matches!(plan, LogicalPlan::Statement(datafusion::logical_expr::Statement::Execute(_))) {
+                if let LogicalPlan::Statement(datafusion::logical_expr::Statement::Execute(execute)) = &plan {
+                    self.renew_named(&execute.name).await?;
                     plan = self.context.execute_logical_plan(plan).boxed().await?.into_unoptimized_plan();
                 }
                 let types = parameter_types_of(&plan, parameter_types)?;
@@ -325,11 +426,21 @@ impl Session {
             StatementKind::ShowSetting(name) => (None, setting_schema(name), true, Vec::new()),
             _ => (None, Arc::new(Schema::empty()), false, Vec::new()),
         };
-        Ok(Arc::new(Prepared { statement, schema, parameter_types: types, returns_rows, plan }))
+        let schema = pgcatalog::without_marks(&schema);
+        let planned = Mutex::new(Some(Planned { started, ended: SystemTime::now() }));
+        Ok(Prepared {
+            statement: statement.into(),
+            schema,
+            parameter_types: types,
+            returns_rows,
+            plan: plan.into(),
+            rights_version,
+            planned,
+        })
     }
 
     /// Refuses a statement that the user may not run, and writes down who tried.
-    fn check_allowed(&self, statement: &Statement) -> Result<(), EngineError> {
+    pub(super) fn check_allowed(&self, statement: &Statement) -> Result<(), EngineError> {
         privileges::check(self, statement).inspect_err(|error| {
             if let Some(audit) = self.engine.audit() {
                 // It is refused anyway.
@@ -358,21 +469,83 @@ impl Session {
     }
 
     /// Runs a planned statement. A statement without rows has run to its end when this returns.
-    pub async fn execute(
-        self: &Arc<Self>,
-        prepared: &Prepared,
+    pub fn execute<'a>(
+        self: &'a Arc<Self>,
+        prepared: &'a Prepared,
         parameters: Vec<ScalarValue>,
-    ) -> Result<QueryHandle, EngineError> {
-        self.execute_from(prepared, parameters, None).await
+    ) -> BoxFuture<'a, Result<QueryHandle, EngineError>> {
+        self.execute_from(prepared, parameters, None)
     }
 
     /// The same for a statement that rows are sent for, `COPY ... FROM STDIN`.
-    pub async fn execute_from(
-        self: &Arc<Self>,
-        prepared: &Prepared,
+    pub fn execute_from<'a>(
+        self: &'a Arc<Self>,
+        prepared: &'a Prepared,
         parameters: Vec<ScalarValue>,
         input: Option<CopyInput>,
-    ) -> Result<QueryHandle, EngineError> {
+    ) -> BoxFuture<'a, Result<QueryHandle, EngineError>> {
+        async move {
+            self.counted(self.check_runnable(prepared, parameters.len()))?;
+            let renewed = self.renewed(prepared).await?;
+            let prepared = renewed.as_deref().unwrap_or(prepared);
+            let run = |record: Arc<QueryRecord>| {
+                async move { self.execute_kind(prepared, parameters, input, &record).await }.boxed()
+            };
+            let (record, result) = self.recorded(prepared, run).await?;
+            if matches!(result, QueryResult::Command { .. }) {
+                record.ended(None);
+            }
+            let schema = match &result {
+                QueryResult::Rows(stream) => stream.schema(),
+                QueryResult::Command { .. } => Arc::new(Schema::empty()),
+            };
+            Ok(QueryHandle { id: record.id.clone(), schema, result })
+        }
+        .boxed()
+    }
+
+    /// Runs a query to its end, if that is in stages on executors, and leaves its rows there for the client to fetch in
+    /// parts. `None` is any other statement: nothing has been run then.
+    pub fn leave_on_executors<'a>(
+        self: &'a Arc<Self>,
+        prepared: &'a Prepared,
+        parameters: Vec<ScalarValue>,
+        wire: Wire,
+    ) -> BoxFuture<'a, Result<Option<Arc<HeldResult>>, EngineError>> {
+        async move {
+            let renewed = self.renewed(prepared).await?;
+            let prepared = renewed.as_deref().unwrap_or(prepared);
+            let Some(plan) = prepared.plan.clone().filter(|_| prepared.is_query()) else { return Ok(None) };
+            let is_wanted = self.setting("flight_endpoints").as_deref() == Some("executors");
+            if !is_wanted
+                || !self.engine.held.has_room(&self.user)
+                || !executors_serve_clients(&self.engine, wire).await
+            {
+                return Ok(None);
+            }
+            self.counted(self.check_runnable(prepared, parameters.len()))?;
+            let plan = bind(plan, &prepared.parameter_types, parameters)?;
+            let placed = run::place(self, &plan).boxed().await?;
+            if placed.placement != Placement::Stages {
+                return Ok(None);
+            }
+            let run = |record: Arc<QueryRecord>| {
+                self.engine.queries.add(record.clone());
+                async move { run::leave_on_executors(self, placed, &record).await }.boxed()
+            };
+            let (record, job) = self.recorded(prepared, run).await?;
+            let lifetime =
+                Duration::from_millis(self.setting_number("flight_ticket_lifetime")).min(MOST_TICKET_LIFETIME);
+            let held = self.engine.held.add(&record.id, &self.user, prepared.schema.clone(), job, lifetime);
+            record.left(held.rows);
+            record.ended(None);
+            Ok(Some(held))
+        }
+        .boxed()
+    }
+
+    /// Refuses what may not be run now.
+    fn check_runnable(&self, prepared: &Prepared, parameter_count: usize) -> Result<(), EngineError> {
         if self.transaction_status() == TransactionStatus::Failed && !prepared.statement.is_transaction_end() {
             return Err(EngineError::new(
                 SqlState::FAILED_TRANSACTION,
@@ -381,20 +554,28 @@ impl Session {
         }
         // What was granted when it was prepared may have been revoked.
         self.check_allowed(&prepared.statement)?;
-        if parameters.len() < prepared.parameter_types.len() {
+        if parameter_count < prepared.parameter_types.len() {
             return Err(EngineError::new(
                 SqlState::PROTOCOL_VIOLATION,
                 format!(
-                    "the statement takes {} parameters, {} were given",
+                    "the statement takes {} parameters, {parameter_count} were given",
                     prepared.parameter_types.len(),
-                    parameters.len()
                 ),
             ));
         }
-        let audit = self.engine.audit();
-        let record = QueryRecord::new(&self.user, &prepared.statement.text, audit.cloned());
-        if let Some(audit) = audit {
-            audit.note(self.event("statement", &prepared.statement, Some(&record.id), None))?;
+        Ok(())
+    }
+
+    /// Runs a statement under a record that others can look at and stop, until its result has come or it has failed.
+    async fn recorded<'a, T>(
+        self: &'a Arc<Self>,
+        prepared: &'a Prepared,
+        run: impl FnOnce(Arc<QueryRecord>) -> BoxFuture<'a, Result<T, EngineError>>,
+    ) -> Result<(Arc<QueryRecord>, T), EngineError> {
+        let record = QueryRecord::new(&self.user, &prepared.statement.text, self.observers(prepared));
+        if let Some(audit) = self.engine.audit() {
+            let noted = audit.note(self.event("statement", &prepared.statement, Some(&record.id), None));
+            noted.inspect_err(|error| record.ended(Some(error)))?;
         }
         self.track(&record);
         if self.with_settings(|settings| settings.get("progress")).as_deref() == Some("on") {
@@ -404,21 +585,12 @@ impl Session {
         let waited_for = WaitedFor::new(&record);
         let result = tokio::select! {
             biased;
-            result = self.execute_kind(prepared, parameters, input, &record) => result,
+            result = run(record.clone()) => result,
             () = record.control.stopped() => Err(record.control.error()),
         };
         waited_for.has_come();
         match result {
-            Ok(result) => {
-                if matches!(result, QueryResult::Command { .. }) {
-                    record.ended(None);
-                }
-                let schema = match &result {
-                    QueryResult::Rows(stream) => stream.schema(),
-                    QueryResult::Command { .. } => Arc::new(Schema::empty()),
-                };
-                Ok(QueryHandle { id: record.id.clone(), schema, result })
-            }
+            Ok(result) => Ok((record, result)),
             Err(error) => {
                 record.ended(Some(&error));
                 Err(error)
@@ -434,6 +606,7 @@ impl Session {
         record: &Arc<QueryRecord>,
     ) -> Result<QueryResult, EngineError> {
         let statement = &prepared.statement;
+        self.note_write(statement);
         let plan = || match prepared.plan.clone() {
             Some(plan) => bind(plan, &prepared.parameter_types, parameters),
             None => Err(EngineError::new(SqlState::INTERNAL, "a statement without a plan")),
@@ -444,9 +617,16 @@ impl Session {
                 if ddl::is_ours(sql) {
                     return ddl::execute(self, statement, sql, record).boxed().await;
                 }
-                run::execute(self, plan()?, statement.tag, record).boxed().await
+                let plan = plan()?;
+                let name = policies::prepared_name(&plan);
+                let result = run::execute(self, plan, statement.tag, record).boxed().await?;
+                if let Some(name) = name {
+                    self.named_statements.keep(name, statement, prepared.rights_version);
+                }
+                Ok(result)
             }
-            _ if statement.is_copy_with_client() && self.protocol != Protocol::Postgres => {
+            // Over other protocols rows are sent in other ways than by this statement.
+            _ if statement.is_copy_with_client() && self.protocol != Protocol::Postgres && input.is_none() => {
                 Err(EngineError::not_supported("COPY between the server and its client over this protocol")
                     .with_hint("run the query itself, or INSERT"))
             }
@@ -495,15 +675,9 @@ impl Session {
 
     async fn execute_session_statement(&self, kind: &StatementKind, tag: &str) -> Result<QueryResult, EngineError> {
         match kind {
-            StatementKind::Set { name, value: Some(value) } => self.set_setting(name, value)?,
-            StatementKind::Set { name, value: None } | StatementKind::Reset(Some(name)) => {
-                if ["datafusion.", "cassandra."].iter().any(|prefix| name.starts_with(prefix)) {
-                    self.reset_override(name)?;
-                } else {
-                    self.with_settings(|s| s.reset(name))?;
-                    self.follow_setting(name);
-                }
-            }
+            StatementKind::Set { name, value, is_local: true } => self.set_local(name, value.as_deref())?,
+            StatementKind::Set { name, value, is_local: false } => self.set_or_reset(name, value.as_deref())?,
+            StatementKind::Reset(Some(name)) => self.set_or_reset(name, None)?,
             StatementKind::Reset(None) => self.reset_all(),
             StatementKind::DiscardAll => {
                 if tag == "DISCARD ALL" {
@@ -513,9 +687,10 @@ impl Session {
             }
             StatementKind::CloseCursor(name) => self.cursors.close(name.as_deref())?,
             StatementKind::Deallocate(name) => {
+                self.named_statements.forget(name);
                 let deallocate = datafusion::logical_expr::Deallocate { name: name.clone() };
                 let plan = LogicalPlan::Statement(datafusion::logical_expr::Statement::Deallocate(deallocate));
-                self.context.execute_logical_plan(plan).await.map_err(|_| {
+                self.context.execute_logical_plan(plan).boxed().await.map_err(|_| {
                     EngineError::new(
                         SqlState::UNDEFINED_PREPARED_STATEMENT,
                         format!("prepared statement \"{name}\" does not exist"),
@@ -523,8 +698,10 @@ impl Session {
                 })?;
             }
             StatementKind::Use { catalog, schema } => self.use_names(catalog, schema.as_deref())?,
+            StatementKind::KillQuery(id) => self.engine.kill_query(id, self)?,
             StatementKind::Begin => {
                 if self.transaction_status() == TransactionStatus::Idle {
+                    self.begin_block_settings();
                     self.set_transaction(TransactionStatus::InTransaction);
                 } else {
                     self.warn(SqlState::ACTIVE_TRANSACTION, "there is already a transaction in progress");
@@ -536,7 +713,9 @@ impl Session {
                     self.warn(SqlState::NO_TRANSACTION, "there is no transaction in progress");
                 }
                 self.set_transaction(TransactionStatus::Idle);
-                self.cursors.end_block(failed || matches!(kind, StatementKind::Rollback));
+                let is_rolled_back = failed || matches!(kind, StatementKind::Rollback);
+                self.end_block_settings(is_rolled_back);
+                self.cursors.end_block(is_rolled_back);
                 let tag = if failed { "ROLLBACK" } else { tag };
                 return Ok(command(tag));
             }
@@ -561,6 +740,7 @@ impl Session {
             | StatementKind::AlterRole { .. }
             | StatementKind::DropRole { .. }
             | StatementKind::Grant { .. } => roles::execute(self, kind)?,
+            StatementKind::Policy(statement) => policies::execute(self, statement).boxed().await?,
             StatementKind::Sql(_)
             | StatementKind::Explain { .. }
             | StatementKind::Transfer(_)
@@ -664,7 +844,7 @@ impl Session {
         self.push_notice(Notice { severity: "NOTICE", state: SqlState("00000"), message: message.into(), hint: None });
     }
 
-    fn warn(&self, state: SqlState, message: impl Into<String>) {
+    pub(super) fn warn(&self, state: SqlState, message: impl Into<String>) {
         self.push_notice(Notice { severity: "WARNING", state, message: message.into(), hint: None });
     }
 
@@ -675,7 +855,7 @@ impl Session {
         }
     }
 
-    fn with_settings<T>(&self, f: impl FnOnce(&mut Settings) -> T) -> T {
+    pub(super) fn with_settings<T>(&self, f: impl FnOnce(&mut Settings) -> T) -> T {
         f(&mut self.settings.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -752,7 +932,7 @@ impl Session {
     }
 
     /// Lets planning follow one setting, if it depends on it.
-    fn follow_setting(&self, name: &str) {
+    pub(super) fn follow_setting(&self, name: &str) {
         let Some(value) = self.setting(name) else { return };
         if name.eq_ignore_ascii_case("search_path") {
             self.follow_search_path(&value);
@@ -772,6 +952,16 @@ impl Session {
         let state = self.context.state_ref();
         let schema = first.unwrap_or(DEFAULT_SCHEMA).to_owned();
         state.write().config_mut().options_mut().catalog.default_schema = schema;
+    }
+
+    /// Brings a setting back to what the session began with.
+    pub fn reset_setting(&self, name: &str) -> Result<(), EngineError> {
+        if ["datafusion.", "cassandra."].iter().any(|prefix| name.starts_with(prefix)) {
+            return self.reset_override(name);
+        }
+        self.with_settings(|settings| settings.reset(name))?;
+        self.follow_setting(name);
+        Ok(())
     }
 
     fn reset_override(&self, name: &str) -> Result<(), EngineError> {
@@ -818,7 +1008,12 @@ impl Session {
         self.use_catalog(first, second)
     }
 
-    fn use_catalog(&self, name: &str, schema: Option<&str>) -> Result<(), EngineError> {
+    /// Looks names up in a catalog, and in its schema `schema` or else its default one.
+    ///
+    /// # Errors
+    ///
+    /// 3D000 and 3F000 if there is no such catalog or schema.
+    pub fn use_catalog(&self, name: &str, schema: Option<&str>) -> Result<(), EngineError> {
         let list = self.engine.catalogs.list();
         let Some(catalog) = list.catalog(name) else {
             let names = list.catalog_names();
@@ -866,6 +1061,21 @@ impl Session {
         }
     }
 
+    /// The id of the query that runs in this session, as `system.queries` shows it.
+    pub fn running_query(&self) -> Option<String> {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let records = running.iter().filter_map(Weak::upgrade);
+        records.filter(|record| record.is_running()).last().map(|record| record.id.clone())
+    }
+
+    /// The client has all that it wants of a query's rows: the query has ended well.
+    pub fn has_enough(&self, id: &str) {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(record) = running.iter().filter_map(Weak::upgrade).find(|record| record.id == id) {
+            record.ended(None);
+        }
+    }
+
     fn track(&self, record: &Arc<QueryRecord>) {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.retain(|record| record.upgrade().is_some_and(|record| record.is_running()));
@@ -895,7 +1105,7 @@ impl Session {
 
     /// The columns of an open cursor; `None` if there is none of this name.
     pub fn cursor_schema(&self, name: &str) -> Option<SchemaRef> {
-        self.cursors.schema(name).ok()
+        self.cursors.schema(name).ok().map(|schema| pgcatalog::without_marks(&schema))
     }
 
     /// Closes a cursor; what is not there is closed already.
@@ -952,6 +1162,17 @@ impl Session {
             TableType::Base | TableType::Temporary => "BASE TABLE",
         };
         Ok(Some(TableInfo { schema, table_type, primary_key: key.into_iter().map(|(_, _, name)| name).collect() }))
+    }
+
+    /// The keys and indexes of a schema's tables, which those of Cassandra have; none if they cannot be told now.
+    pub async fn table_keys(&self, catalog: &str, schema: &str) -> Arc<[TableKeys]> {
+        let none = || Arc::from([]);
+        let Some(provider) = self.engine.catalogs.cassandra(catalog) else { return none() };
+        let Some(cassandra) = provider.downcast_ref::<CassandraCatalog>() else { return none() };
+        cassandra.keys(schema).await.unwrap_or_else(|error| {
+            tracing::debug!(%error, catalog, "keys cannot be told");
+            none()
+        })
     }
 
     async fn show(&self, show: &Show) -> Result<QueryResult, EngineError> {

@@ -52,6 +52,20 @@ const KNOWN: &[Known] = &[
     ),
     known("extra_float_digits", "1", None, Kind::Number, "Accepted for clients' sake; floats are written in full"),
     known(
+        "flight_endpoints",
+        "executors",
+        None,
+        Kind::Text,
+        "Where Flight SQL clients fetch large results: executors, where these serve clients, or one",
+    ),
+    known(
+        "flight_ticket_lifetime",
+        "600000",
+        None,
+        Kind::Milliseconds,
+        "How long a result that executors hold can be fetched, a day at most",
+    ),
+    known(
         "idle_session_timeout",
         "0",
         None,
@@ -155,6 +169,9 @@ const PASSED_ON_NAMES: [&str; 4] = [
     "datafusion.explain.show_statistics",
 ];
 
+/// Of those, one that would have planning look other names up than those whose privileges are asked for.
+const NEVER_PASSED_ON: &str = "datafusion.sql_parser.enable_ident_normalization";
+
 /// Where a setting's value goes.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Target {
@@ -220,7 +237,7 @@ impl Settings {
         if lower.starts_with("datafusion.") || lower.starts_with("ballista.") {
             let allowed =
                 PASSED_ON.iter().any(|prefix| lower.starts_with(prefix)) || PASSED_ON_NAMES.contains(&lower.as_str());
-            return if allowed {
+            return if allowed && lower != NEVER_PASSED_ON {
                 Ok(Target::DataFusion)
             } else {
                 Err(EngineError::new(
@@ -237,6 +254,24 @@ impl Settings {
         }
         self.values.insert(known.name, value);
         Ok(Target::Own)
+    }
+
+    /// The values that differ from the defaults.
+    pub fn chosen(&self) -> BTreeMap<String, String> {
+        self.values.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
+    }
+
+    /// Puts a value back that was in force before; `None` is the default.
+    pub fn put_back(&mut self, name: &str, value: Option<String>) {
+        let Some(known) = find(name) else { return };
+        if let Some(reported_as) = known.reported_as {
+            let told = value.clone().unwrap_or_else(|| known.default.to_owned());
+            self.reported.push((reported_as.to_owned(), told));
+        }
+        match value {
+            Some(value) => self.values.insert(known.name, value),
+            None => self.values.remove(known.name),
+        };
     }
 
     /// Goes back to the value at the session's start.
@@ -311,6 +346,10 @@ fn checked(known: &Known, value: &str) -> Result<String, EngineError> {
             let valid = value.parse::<datafusion::arrow::array::timezone::Tz>().is_ok();
             if valid { Ok(value.to_owned()) } else { bad("a time zone's name, such as UTC or Europe/Berlin") }
         }
+        Kind::Text if known.name == "flight_endpoints" => match value.to_lowercase().as_str() {
+            endpoints @ ("executors" | "one") => Ok(endpoints.to_owned()),
+            _ => bad("executors or one"),
+        },
         Kind::Text => Ok(value.to_owned()),
         Kind::Switch => match value.to_lowercase().as_str() {
             "on" | "true" | "yes" | "1" => Ok("on".to_owned()),
@@ -368,6 +407,7 @@ mod tests {
         let mut settings = Settings::new("me", &[]);
         let error = settings.set("datafusion.runtime.memory_limit", "100G").expect_err("is refused");
         assert_eq!(error.state, SqlState::INSUFFICIENT_PRIVILEGE);
+        assert!(settings.set("DataFusion.sql_parser.enable_ident_normalization", "false").is_err());
         let target = settings.set("datafusion.execution.batch_size", "1024").expect("is one's own");
         assert_eq!(target, Target::DataFusion);
     }

@@ -14,11 +14,24 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::TableType;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
+use futures::FutureExt;
 
 use super::Engine;
 
-const TABLES: [&str; 9] =
-    ["executors", "grants", "offers", "queries", "queues", "roles", "table_statistics", "tasks", "transfers"];
+const TABLES: [&str; 12] = [
+    "executors",
+    "grants",
+    "offers",
+    "policies",
+    "queries",
+    "queue_history",
+    "queues",
+    "roles",
+    "stages",
+    "table_statistics",
+    "tasks",
+    "transfers",
+];
 
 /// Adds the schema `system` to the catalog `sluice`.
 pub(super) fn register(engine: &Arc<Engine>) -> Result<()> {
@@ -85,14 +98,17 @@ impl PartitionStream for SystemTable {
                 .ok_or_else(|| DataFusionError::Execution("the service is shutting down".to_owned()))?;
             let columns = match kind {
                 "executors" => executors(&engine).await,
-                "tasks" => tasks(&engine).await,
+                "tasks" => tasks(&engine).boxed().await,
+                "stages" => stages(&engine).boxed().await,
                 "queues" => queues(&engine).await,
+                "queue_history" => queue_history(&engine),
                 "offers" => offers(&engine),
                 "roles" => roles(&engine),
                 "grants" => grants(&engine),
+                "policies" => policies(&engine),
                 "table_statistics" => table_statistics(&engine),
                 "transfers" => transfers(&engine),
-                _ => queries(&engine),
+                _ => queries(&engine).boxed().await,
             };
             Ok(RecordBatch::try_new(schema, columns)?)
         });
@@ -125,6 +141,16 @@ pub(super) fn schema_of(kind: &str) -> SchemaRef {
         ],
         "roles" => vec![text("role"), flag("may_log_in"), flag("is_superuser"), text("member_of")],
         "grants" => vec![text("role"), text("object"), text("privileges")],
+        "policies" => vec![
+            text("catalog_name"),
+            text("schema_name"),
+            text("table_name"),
+            text("policy"),
+            text("kind"),
+            text("column_name"),
+            text("roles"),
+            text("expression"),
+        ],
         "tasks" => vec![
             text("query_id"),
             number("stage_id"),
@@ -137,6 +163,36 @@ pub(super) fn schema_of(kind: &str) -> SchemaRef {
             number("memory_bytes"),
             time("started"),
             time("ended"),
+            number("row_count"),
+            number("bytes"),
+            number("spilled_bytes"),
+            text("error"),
+        ],
+        "stages" => vec![
+            text("query_id"),
+            number("stage_id"),
+            text("state"),
+            text("inputs"),
+            number("partition_count"),
+            number("ended_partitions"),
+            number("task_count"),
+            number("row_count"),
+            number("bytes"),
+            number("spilled_bytes"),
+            fraction("time_skew"),
+            fraction("row_skew"),
+            time("started"),
+            number("elapsed_ms"),
+        ],
+        "queue_history" => vec![
+            time("at"),
+            text("queue"),
+            fraction("share"),
+            fraction("fair_share"),
+            fraction("used_cpu"),
+            number("used_memory_bytes"),
+            number("running_queries"),
+            number("queued_queries"),
         ],
         "queues" => vec![
             text("queue"),
@@ -213,6 +269,7 @@ pub(super) fn schema_of(kind: &str) -> SchemaRef {
             number("elapsed_ms"),
             number("row_count"),
             text("error"),
+            text("waiting"),
         ],
     }))
 }
@@ -262,8 +319,9 @@ async fn executors(engine: &Engine) -> Vec<ArrayRef> {
     ]
 }
 
-fn queries(engine: &Engine) -> Vec<ArrayRef> {
-    let all = engine.queries();
+async fn queries(engine: &Engine) -> Vec<ArrayRef> {
+    let overviews = engine.query_overviews().await;
+    let all: Vec<_> = overviews.iter().map(|overview| &overview.summary).collect();
     vec![
         texts(all.iter().map(|q| Some(q.id.clone()))),
         texts(all.iter().map(|q| Some(q.user.clone()))),
@@ -276,14 +334,36 @@ fn queries(engine: &Engine) -> Vec<ArrayRef> {
         numbers(all.iter().map(|q| q.elapsed_ms)),
         numbers(all.iter().map(|q| q.rows)),
         texts(all.iter().map(|q| q.error.clone())),
+        texts(overviews.iter().map(|overview| overview.waiting.clone())),
+    ]
+}
+
+async fn stages(engine: &Engine) -> Vec<ArrayRef> {
+    let all = engine.all_stages().await;
+    let rows: Vec<_> = all.iter().flat_map(|(q, stages)| stages.iter().map(|stage| (&q.id, stage))).collect();
+    let listed = |ids: &[usize]| ids.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+    vec![
+        texts(rows.iter().map(|(id, _)| Some((*id).clone()))),
+        numbers(rows.iter().map(|(_, stage)| stage.stage_id as u64)),
+        texts(rows.iter().map(|(_, stage)| Some(stage.state.to_owned()))),
+        texts(rows.iter().map(|(_, stage)| (!stage.inputs.is_empty()).then(|| listed(&stage.inputs)))),
+        numbers(rows.iter().map(|(_, stage)| stage.progress().1 as u64)),
+        numbers(rows.iter().map(|(_, stage)| stage.progress().0 as u64)),
+        numbers(rows.iter().map(|(_, stage)| stage.tasks.len() as u64)),
+        numbers(rows.iter().map(|(_, stage)| stage.output_rows)),
+        numbers(rows.iter().map(|(_, stage)| stage.output_bytes)),
+        numbers(rows.iter().map(|(_, stage)| stage.spilled_bytes)),
+        fractions(rows.iter().map(|(_, stage)| stage.time_skew)),
+        fractions(rows.iter().map(|(_, stage)| stage.row_skew)),
+        times(rows.iter().map(|(_, stage)| stage.started_ms())),
+        maybe_numbers(rows.iter().map(|(_, stage)| stage.elapsed_ms())),
     ]
 }
 
 async fn tasks(engine: &Engine) -> Vec<ArrayRef> {
     let mut rows = Vec::new();
-    for query in engine.queries() {
-        let Some(job_id) = &query.job_id else { continue };
-        for stage in engine.stages(job_id).await {
+    for (query, stages) in engine.all_stages().await.into_iter().filter(|(query, _)| query.job_id.is_some()) {
+        for stage in stages {
             rows.extend(stage.tasks.into_iter().map(|task| (query.id.clone(), stage.stage_id, task)));
         }
     }
@@ -299,6 +379,25 @@ async fn tasks(engine: &Engine) -> Vec<ArrayRef> {
         numbers(rows.iter().map(|(_, _, task)| task.memory_bytes)),
         times(rows.iter().map(|(_, _, task)| task.started_ms)),
         times(rows.iter().map(|(_, _, task)| task.ended_ms)),
+        numbers(rows.iter().map(|(_, _, task)| task.rows)),
+        numbers(rows.iter().map(|(_, _, task)| task.bytes)),
+        numbers(rows.iter().map(|(_, _, task)| task.spilled_bytes)),
+        texts(rows.iter().map(|(_, _, task)| task.error.clone())),
+    ]
+}
+
+fn queue_history(engine: &Engine) -> Vec<ArrayRef> {
+    let samples = engine.queue_history().since(0);
+    let rows: Vec<_> = samples.iter().flat_map(|s| s.queues.iter().map(|queue| (s.at_ms, queue))).collect();
+    vec![
+        times(rows.iter().map(|(at_ms, _)| *at_ms)),
+        texts(rows.iter().map(|(_, q)| Some(q.queue.clone()))),
+        fractions(rows.iter().map(|(_, q)| Some(q.share))),
+        fractions(rows.iter().map(|(_, q)| Some(q.fair_share))),
+        fractions(rows.iter().map(|(_, q)| Some(cores(q.used_cpu_millis)))),
+        numbers(rows.iter().map(|(_, q)| q.used_memory_bytes)),
+        numbers(rows.iter().map(|(_, q)| u64::from(q.running_queries))),
+        numbers(rows.iter().map(|(_, q)| u64::from(q.queued_queries))),
     ]
 }
 
@@ -373,14 +472,33 @@ fn roles(engine: &Engine) -> Vec<ArrayRef> {
 
 fn grants(engine: &Engine) -> Vec<ArrayRef> {
     let all = engine.roles().list();
-    let rows: Vec<_> = all
-        .iter()
-        .flat_map(|role| role.grants.iter().map(|(object, privileges)| (&role.name, object, privileges)))
-        .collect();
+    let granted = all.iter().flat_map(|role| {
+        role.grants.iter().map(|(object, privileges)| (role.name.clone(), object.clone(), privileges.clone()))
+    });
+    let queues = engine.scheduler.allocation().definitions().queues;
+    let used = queues.iter().flat_map(|(path, queue)| {
+        queue.users.iter().map(move |user| (user.clone(), format!("queue \"{path}\""), "USAGE".to_owned()))
+    });
+    let rows: Vec<_> = granted.chain(used).collect();
     vec![
-        texts(rows.iter().map(|(role, _, _)| Some((*role).clone()))),
-        texts(rows.iter().map(|(_, object, _)| Some((*object).clone()))),
-        texts(rows.iter().map(|(_, _, privileges)| Some((*privileges).clone()))),
+        texts(rows.iter().map(|(role, _, _)| Some(role.clone()))),
+        texts(rows.iter().map(|(_, object, _)| Some(object.clone()))),
+        texts(rows.iter().map(|(_, _, privileges)| Some(privileges.clone()))),
+    ]
+}
+
+fn policies(engine: &Engine) -> Vec<ArrayRef> {
+    let all = engine.policies.list();
+    let part = |index: usize| texts(all.iter().map(|policy| policy.table.0.get(index).cloned()));
+    vec![
+        part(0),
+        part(1),
+        part(2),
+        texts(all.iter().map(|policy| Some(policy.name.clone()))),
+        texts(all.iter().map(|policy| Some(policy.effect.as_str().to_owned()))),
+        texts(all.iter().map(|policy| policy.effect.column().map(str::to_owned))),
+        texts(all.iter().map(|policy| Some(policy.roles.iter().cloned().collect::<Vec<_>>().join(", ")))),
+        texts(all.iter().map(|policy| Some(policy.using.clone()))),
     ]
 }
 

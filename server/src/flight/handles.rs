@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use datafusion::scalar::ScalarValue;
@@ -43,16 +43,15 @@ impl Handles {
     /// A new handle. Errors when clients hold too many.
     pub fn add(&self, planned: Planned) -> Result<Bytes, Status> {
         let handle = Uuid::new_v4();
-        let now = Instant::now();
+        self.sweep();
         self.with(|entries| {
-            entries.retain(|_, entry| now.duration_since(entry.used) < self.lifetime);
             if entries.len() >= self.capacity {
                 return Err(Status::resource_exhausted(format!(
                     "clients hold {} tickets and prepared statements, which is the limit: close some, or fetch their results",
                     self.capacity
                 )));
             }
-            entries.insert(handle, Entry { planned, used: now });
+            entries.insert(handle, Entry { planned, used: Instant::now() });
             Ok(Bytes::copy_from_slice(handle.as_bytes()))
         })
     }
@@ -67,6 +66,17 @@ impl Handles {
         let planned = self.get(handle, user)?;
         let id = id_of(handle)?;
         self.with(|entries| entries.remove(&id)).map(|_| planned).ok_or_else(unknown)
+    }
+
+    /// Forgets what nobody uses.
+    pub fn sweep(&self) {
+        let now = Instant::now();
+        self.with(|entries| entries.retain(|_, entry| now.duration_since(entry.used) < self.lifetime));
+    }
+
+    /// When what is used now is forgotten.
+    pub fn expires(&self) -> SystemTime {
+        SystemTime::now() + self.lifetime
     }
 
     /// Changes the parameters of a prepared statement.
@@ -89,11 +99,13 @@ impl Handles {
     }
 }
 
-fn id_of(handle: &[u8]) -> Result<Uuid, Status> {
+/// The number of a handle.
+pub fn id_of(handle: &[u8]) -> Result<Uuid, Status> {
     Uuid::from_slice(handle).map_err(|_| unknown())
 }
 
-fn unknown() -> Status {
+/// What is told of a handle that stands for nothing.
+pub fn unknown() -> Status {
     Status::not_found(
         "no such ticket or prepared statement: it was used, closed or has expired; run the statement again",
     )

@@ -1,21 +1,22 @@
 //! Statements and their results.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::error::FlightError;
-use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::sql::server::{FlightSqlService, PeekableFlightDataStream};
 use arrow_flight::sql::{
-    ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult,
-    CommandGetCatalogs, CommandGetCrossReference, CommandGetDbSchemas, CommandGetExportedKeys, CommandGetImportedKeys,
+    ActionCancelQueryRequest, ActionCancelQueryResult, ActionClosePreparedStatementRequest,
+    ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult, CommandGetCatalogs,
+    CommandGetCrossReference, CommandGetDbSchemas, CommandGetExportedKeys, CommandGetImportedKeys,
     CommandGetPrimaryKeys, CommandGetSqlInfo, CommandGetTableTypes, CommandGetTables, CommandGetXdbcTypeInfo,
-    CommandPreparedStatementQuery, CommandPreparedStatementUpdate, CommandStatementQuery, CommandStatementUpdate,
-    DoPutPreparedStatementResult, ProstMessageExt, SqlInfo, TicketStatementQuery,
+    CommandPreparedStatementQuery, CommandPreparedStatementUpdate, CommandStatementIngest, CommandStatementQuery,
+    CommandStatementUpdate, DoPutPreparedStatementResult, ProstMessageExt, SqlInfo, TicketStatementQuery,
 };
 use arrow_flight::{
-    Action, FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeRequest, HandshakeResponse, IpcMessage, SchemaAsIpc,
-    Ticket,
+    Action, FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeRequest, HandshakeResponse, IpcMessage,
+    SchemaAsIpc, Ticket,
 };
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
@@ -23,34 +24,67 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::ipc::writer::IpcWriteOptions;
 use futures::stream::{self, BoxStream};
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use prost::Message;
 use sluice_planner::statement::numbered_parameters;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::cancel::Running;
 use super::handles::{Handles, Planned};
+use super::poll::Polled;
+use super::sessions::Sessions;
 use super::sql_info::sql_info;
 use super::users::Tokens;
-use super::{FlightOptions, metadata, parameters, portable};
-use crate::engine::{Engine, EngineError, Protocol, QueryResult, Session, SessionOptions, SqlState, StatementKind};
+use super::{FlightOptions, endpoints, ingest, metadata, parameters, portable, trace_parent};
+use crate::engine::{
+    Engine, EngineError, Protocol, QueryResult, Session, SessionOptions, SqlState, StatementKind, Wire,
+};
 
-type DoGet = Response<<Service as FlightService>::DoGetStream>;
+/// Rows on their way to a client.
+// Not by way of the trait: the service itself holds results, and whether it can be shared must not depend on that.
+pub type DoGet = Response<BoxStream<'static, Result<FlightData, Status>>>;
+/// What an action gives.
+pub type DoAction = BoxStream<'static, Result<arrow_flight::Result, Status>>;
+/// Rows as they come.
+type Batches = BoxStream<'static, Result<RecordBatch, Status>>;
 
 /// The Flight SQL service.
 pub struct Service {
-    engine: Arc<Engine>,
-    handles: Handles,
+    pub(super) engine: Arc<Engine>,
+    pub(super) handles: Handles,
+    pub(super) polled: Polled,
+    pub(super) running: Running,
+    pub(super) sessions: Sessions,
     tokens: Arc<Tokens>,
+    /// Whether rows may travel in clear.
+    pub(super) wire: Wire,
 }
 
 impl Service {
     /// The service over `engine`.
     pub fn new(engine: Arc<Engine>, tokens: Arc<Tokens>, options: FlightOptions) -> Self {
         let handles = Handles::new(options.max_handles, options.handle_lifetime);
-        Self { engine, handles, tokens }
+        let sessions = Sessions::new(options.max_sessions, options.handle_lifetime);
+        let polled = Polled::new(options.max_handles);
+        Self { engine, handles, polled, running: Running::default(), sessions, tokens, wire: options.wire }
     }
 
-    fn open_session<T>(&self, request: &Request<T>) -> Result<Arc<Session>, Status> {
+    /// Lets go of what no client has used for too long.
+    pub fn sweep(&self) {
+        self.handles.sweep();
+        self.polled.sweep();
+        self.sessions.sweep();
+    }
+
+    /// The client's session, or else one for a statement.
+    pub(super) fn session<T>(&self, request: &Request<T>) -> Result<Arc<Session>, Status> {
+        let kept = self.sessions.of(request.metadata(), &self.user(request)?)?;
+        let Some(session) = kept else { return self.open_session(request) };
+        trace_parent::follow(&session, request.metadata());
+        Ok(session)
+    }
+
+    pub(super) fn open_session<T>(&self, request: &Request<T>) -> Result<Arc<Session>, Status> {
         let header = |name: &str| request.metadata().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let options = SessionOptions {
             user: self.user(request)?,
@@ -60,16 +94,18 @@ impl Service {
             protocol: Protocol::FlightSql,
             startup_settings: Vec::new(),
         };
-        self.engine.open_session(options).map_err(status)
+        let session = self.engine.open_session(options).map_err(status)?;
+        trace_parent::follow(&session, request.metadata());
+        Ok(session)
     }
 
     /// Whom a call comes from.
-    fn user<T>(&self, request: &Request<T>) -> Result<String, Status> {
+    pub(super) fn user<T>(&self, request: &Request<T>) -> Result<String, Status> {
         self.tokens.user(request.metadata(), request.remote_addr())
     }
 
-    async fn plan<T>(&self, sql: &str, request: &Request<T>) -> Result<Planned, Status> {
-        let session = self.open_session(request)?;
+    pub(super) async fn plan<T>(&self, sql: &str, request: &Request<T>) -> Result<Planned, Status> {
+        let session = self.session(request)?;
         let sql = numbered_parameters(sql).map_err(|error| status(error.into()))?;
         let mut statements = session.parse(&sql).map_err(status)?;
         let statement = match (statements.pop(), statements.is_empty()) {
@@ -85,35 +121,18 @@ impl Service {
         Ok(Planned { session, prepared, runs })
     }
 
-    /// Runs a statement once for each row of parameters, and sends the rows of one after those of the other.
-    async fn results(&self, planned: Planned) -> Result<DoGet, Status> {
-        let must_be_bound = planned.runs.is_empty() && !planned.prepared.parameter_types.is_empty();
-        if must_be_bound {
+    /// Refuses a statement whose parameters have no values yet.
+    pub(super) fn must_be_bound(&self, planned: &Planned) -> Result<(), Status> {
+        if planned.runs.is_empty() && !planned.prepared.parameter_types.is_empty() {
             return Err(Status::invalid_argument("the statement has parameters: bind them first"));
         }
-        let schema = portable::schema(&planned.prepared.schema);
-        let Planned { session, prepared, runs } = planned;
-        let mut runs = runs.into_iter();
-        // The first run starts here, so that its error is this call's error.
-        let first = match runs.next() {
-            Some(parameters) => run(&session, &prepared, parameters).await?,
-            None => stream::empty().boxed(),
-        };
-        let rest = {
-            let (session, prepared) = (Arc::clone(&session), Arc::clone(&prepared));
-            stream::iter(runs)
-                .then(move |parameters| {
-                    let (session, prepared) = (Arc::clone(&session), Arc::clone(&prepared));
-                    async move { run(&session, &prepared, parameters).await }
-                })
-                .try_flatten()
-        };
-        let target = Arc::clone(&schema);
-        let batches = first.chain(rest).map(move |batch| {
-            let _alive = &session;
-            portable::batch(&batch?, &target).map_err(|error| Status::internal(error.to_string()))
-        });
-        Ok(flight_data(schema, batches))
+        Ok(())
+    }
+
+    async fn results(&self, planned: Planned) -> Result<DoGet, Status> {
+        self.must_be_bound(&planned)?;
+        let (schema, rows) = batches(planned).boxed().await?;
+        Ok(flight_data(schema, rows))
     }
 
     /// Runs a statement for its effect; the number of rows, or -1 if it is not known.
@@ -135,11 +154,38 @@ impl Service {
     }
 }
 
+/// Runs a statement once for each row of parameters, and sends the rows of one after those of the other.
+pub(super) async fn batches(planned: Planned) -> Result<(SchemaRef, Batches), Status> {
+    let schema = portable::schema(&planned.prepared.schema);
+    let Planned { session, prepared, runs } = planned;
+    let mut runs = runs.into_iter();
+    // The first run starts here, so that its error is this call's error.
+    let first = match runs.next() {
+        Some(parameters) => run(&session, &prepared, parameters).await?,
+        None => stream::empty().boxed(),
+    };
+    let rest = {
+        let (session, prepared) = (Arc::clone(&session), Arc::clone(&prepared));
+        stream::iter(runs)
+            .then(move |parameters| {
+                let (session, prepared) = (Arc::clone(&session), Arc::clone(&prepared));
+                async move { run(&session, &prepared, parameters).await }.boxed()
+            })
+            .try_flatten()
+    };
+    let target = Arc::clone(&schema);
+    let rows = first.chain(rest).map(move |batch| {
+        let _alive = &session;
+        portable::batch(&batch?, &target).map_err(|error| Status::internal(error.to_string()))
+    });
+    Ok((schema, rows.boxed()))
+}
+
 async fn run(
     session: &Arc<Session>,
     prepared: &crate::engine::Prepared,
     parameters: Vec<datafusion::scalar::ScalarValue>,
-) -> Result<BoxStream<'static, Result<RecordBatch, Status>>, Status> {
+) -> Result<Batches, Status> {
     let handle = session.execute(prepared, parameters).await.map_err(status)?;
     Ok(match handle.into_result() {
         QueryResult::Rows(rows) => rows.map_err(|error| status(EngineError::from(error))).boxed(),
@@ -147,7 +193,11 @@ async fn run(
     })
 }
 
-fn flight_data(schema: SchemaRef, batches: impl Stream<Item = Result<RecordBatch, Status>> + Send + 'static) -> DoGet {
+/// Rows as Flight sends them.
+pub(super) fn flight_data(
+    schema: SchemaRef,
+    batches: impl Stream<Item = Result<RecordBatch, Status>> + Send + 'static,
+) -> DoGet {
     let batches = batches.map_err(|status| FlightError::Tonic(Box::new(status)));
     let data = FlightDataEncoderBuilder::new().with_schema(schema).build(batches);
     Response::new(Box::pin(data.map_err(|error| match error {
@@ -176,13 +226,22 @@ fn flight_info(
     Ok(Response::new(info))
 }
 
-fn schema_bytes(schema: &Schema) -> Result<Bytes, Status> {
+/// The same result, whose tickets are good until a time.
+fn expiring(mut info: FlightInfo, at: SystemTime) -> FlightInfo {
+    for endpoint in &mut info.endpoint {
+        endpoint.expiration_time = Some(at.into());
+    }
+    info
+}
+
+/// A schema as Flight sends it.
+pub(super) fn schema_bytes(schema: &Schema) -> Result<Bytes, Status> {
     let message: Result<IpcMessage, ArrowError> = SchemaAsIpc::new(schema, &IpcWriteOptions::default()).try_into();
     message.map(|IpcMessage(bytes)| bytes).map_err(|error| Status::internal(error.to_string()))
 }
 
 /// An error of the engine as gRPC's: its class as the code, its words with SQLSTATE and hint.
-fn status(error: EngineError) -> Status {
+pub(super) fn status(error: EngineError) -> Status {
     let state = error.state.0;
     let mut message = format!("{} (SQLSTATE {state})", error.message);
     for (label, text) in [("Detail", &error.detail), ("Hint", &error.hint)] {
@@ -229,14 +288,54 @@ impl FlightSqlService for Service {
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
         let planned = self.plan(&query.query, &request).await?;
+        if let Some(info) = endpoints::of(&self.engine, &planned, request.get_ref(), self.wire).await? {
+            return Ok(Response::new(info));
+        }
         let schema = portable::schema(&planned.prepared.schema);
         let statement_handle = self.handles.add(planned)?;
-        flight_info(&schema, TicketStatementQuery { statement_handle }, request.into_inner())
+        let info = flight_info(&schema, TicketStatementQuery { statement_handle }, request.into_inner())?;
+        Ok(info.map(|info| expiring(info, self.handles.expires())))
     }
 
     async fn do_get_statement(&self, ticket: TicketStatementQuery, request: Request<Ticket>) -> Result<DoGet, Status> {
-        let planned = self.handles.take(&ticket.statement_handle, &self.user(&request)?)?;
-        self.results(planned).await
+        let (handle, user) = (&ticket.statement_handle, self.user(&request)?);
+        let results = async {
+            if endpoints::is_sealed(handle) {
+                let (schema, rows) = endpoints::redeem(&self.engine, handle, &user)?;
+                return Ok(flight_data(schema, rows));
+            }
+            if let Some(results) = self.polled.take(handle, &user).await {
+                return results;
+            }
+            let planned = self.handles.take(handle, &user)?;
+            trace_parent::follow(&planned.session, request.metadata());
+            self.results(planned).await
+        };
+        self.running.start(handle, &user).until_stopped(results.boxed()).await
+    }
+
+    async fn do_put_statement_ingest(
+        &self,
+        command: CommandStatementIngest,
+        request: Request<PeekableFlightDataStream>,
+    ) -> Result<i64, Status> {
+        ingest::ingest(&self.session(&request)?, command, request.into_inner()).boxed().await
+    }
+
+    async fn do_action_cancel_query(
+        &self,
+        query: ActionCancelQueryRequest,
+        request: Request<Action>,
+    ) -> Result<ActionCancelQueryResult, Status> {
+        let info = FlightInfo::decode(query.info)
+            .map_err(|error| Status::invalid_argument(format!("the result to be cancelled: {error}")))?;
+        // The older result has the numbers of the newer one.
+        let status = self.cancel(&info, &self.user(&request)?)?;
+        Ok(ActionCancelQueryResult { result: status as i32 })
+    }
+
+    async fn do_action_fallback(&self, request: Request<Action>) -> Result<Response<DoAction>, Status> {
+        self.act(&request)
     }
 
     async fn do_put_statement_update(
@@ -293,6 +392,9 @@ impl FlightSqlService for Service {
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
         let planned = self.handles.get(&query.prepared_statement_handle, &self.user(&request)?)?;
+        if let Some(info) = endpoints::of(&self.engine, &planned, request.get_ref(), self.wire).await? {
+            return Ok(Response::new(info));
+        }
         flight_info(&portable::schema(&planned.prepared.schema), query, request.into_inner())
     }
 
@@ -301,7 +403,10 @@ impl FlightSqlService for Service {
         query: CommandPreparedStatementQuery,
         request: Request<Ticket>,
     ) -> Result<DoGet, Status> {
-        self.results(self.handles.get(&query.prepared_statement_handle, &self.user(&request)?)?).await
+        let (handle, user) = (&query.prepared_statement_handle, self.user(&request)?);
+        let planned = self.handles.get(handle, &user)?;
+        trace_parent::follow(&planned.session, request.metadata());
+        self.running.start(handle, &user).until_stopped(self.results(planned).boxed()).await
     }
 
     async fn do_put_prepared_statement_update(
@@ -310,6 +415,7 @@ impl FlightSqlService for Service {
         request: Request<PeekableFlightDataStream>,
     ) -> Result<i64, Status> {
         let mut planned = self.handles.get(&query.prepared_statement_handle, &self.user(&request)?)?;
+        trace_parent::follow(&planned.session, request.metadata());
         let runs = parameters::read(request.into_inner()).await?;
         if !runs.is_empty() {
             planned.runs = runs;
@@ -326,7 +432,7 @@ impl FlightSqlService for Service {
     }
 
     async fn do_get_catalogs(&self, query: CommandGetCatalogs, request: Request<Ticket>) -> Result<DoGet, Status> {
-        one_batch(metadata::catalogs(&*self.open_session(&request)?, query))
+        one_batch(metadata::catalogs(&*self.session(&request)?, query))
     }
 
     async fn get_flight_info_schemas(
@@ -338,7 +444,7 @@ impl FlightSqlService for Service {
     }
 
     async fn do_get_schemas(&self, query: CommandGetDbSchemas, request: Request<Ticket>) -> Result<DoGet, Status> {
-        one_batch(metadata::schemas(&*self.open_session(&request)?, query))
+        one_batch(metadata::schemas(&*self.session(&request)?, query))
     }
 
     async fn get_flight_info_tables(
@@ -350,7 +456,7 @@ impl FlightSqlService for Service {
     }
 
     async fn do_get_tables(&self, query: CommandGetTables, request: Request<Ticket>) -> Result<DoGet, Status> {
-        let session = self.open_session(&request)?;
+        let session = self.session(&request)?;
         one_batch(metadata::tables(&session, query).await)
     }
 
@@ -409,7 +515,7 @@ impl FlightSqlService for Service {
         query: CommandGetPrimaryKeys,
         request: Request<Ticket>,
     ) -> Result<DoGet, Status> {
-        let session = self.open_session(&request)?;
+        let session = self.session(&request)?;
         let catalog = query.catalog.unwrap_or_else(|| session.database());
         let schema = query.db_schema.unwrap_or_else(|| session.current_schema());
         let info = session.table_info(&catalog, &schema, &query.table).await.map_err(status)?;

@@ -67,7 +67,7 @@ pub fn sql_info() -> Result<SqlInfoData> {
         (Info::FlightSqlServerSql, true),
         (Info::FlightSqlServerSubstrait, false),
         (Info::FlightSqlServerCancel, true),
-        (Info::FlightSqlServerBulkIngestion, false),
+        (Info::FlightSqlServerBulkIngestion, true),
         (Info::FlightSqlServerIngestTransactionsSupported, false),
         (Info::SqlDdlCatalog, true),
         (Info::SqlDdlSchema, true),

@@ -1,111 +1,98 @@
 //! The web page, and the service's state as JSON.
 //!
-//! - `/`: what runs, what ran, and on which executors
-//! - `/api/queries`, `/api/queries/{id}/stages`, `/api/executors`: the same as JSON
+//! - `/`: the page, whose parts have addresses of their own, such as `/#/query/ID`
+//! - `/api/session`: who asks, and what it may see
+//! - `/api/queries`, `/api/queries/{id}`, `/api/queries/{id}/stages`: what runs and what ran
+//! - `/api/executors`, `/api/queues`, `/api/queues/history?since_ms=N`
+//! - `POST /api/queries/{id}/cancel`, `POST /api/sql`: what does something; see [`guard`] for whom
+//! - `/metrics`: counters and gauges for Prometheus
 //! - `/health`: the process answers; `/ready`: it takes queries
 //!
-//! Only reads: nothing here changes anything.
+//! In reading order: [`guard`] (who may), [`api`] (what there is to see), [`sql`] (statements and their results),
+//! [`assets`] (the page's files, which ask for all of that).
+
+mod api;
+mod assets;
+mod guard;
+mod metrics;
+mod sql;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::connect_info::Connected;
-use axum::extract::{ConnectInfo, Path, Request, State};
-use axum::http::{StatusCode, header};
-use axum::middleware::Next;
-use axum::response::{Html, IntoResponse, Response};
-use axum::routing::get;
-use axum::serve::IncomingStream;
-use axum::{Json, Router};
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use axum::routing::{get, post};
+use axum::{Router, middleware};
 use tokio_util::sync::CancellationToken;
 
-use crate::basic_auth::basic_credentials;
-use crate::engine::{Engine, LoginPolicy, MONITOR};
+use crate::engine::Engine;
 use crate::tls::Incoming;
+use guard::{ClientAddress, Names};
 
-/// The page: plain HTML and script that need nothing from elsewhere.
-const PAGE: &str = include_str!("page.html");
+/// Bytes of a request; a statement is not longer.
+const MAX_BODY_BYTES: usize = 1 << 20;
 
-/// Serves the page to clients of `incoming` until `stop`.
+/// What the handlers share.
+struct Page {
+    engine: Arc<Engine>,
+    names: Names,
+}
+
+impl Page {
+    /// Whether a request that was sent to this host is answered where no password is asked for.
+    fn answers_to(&self, host: &str) -> bool {
+        self.names.has(host)
+    }
+}
+
+/// The address that a person opens, for a listener and the name that was configured for it.
+pub fn page_url(address: SocketAddr, http_host: Option<&str>, has_tls: bool) -> String {
+    let scheme = if has_tls { "https" } else { "http" };
+    match http_host {
+        Some(name) => format!("{scheme}://{name}:{}/", address.port()),
+        None if address.ip().is_unspecified() => format!("{scheme}://localhost:{}/", address.port()),
+        None => format!("{scheme}://{address}/"),
+    }
+}
+
+/// Serves the page to clients of `incoming` until `stop`. `http_host` is a name of this service besides its machine's.
 ///
 /// # Errors
 ///
 /// When the listener fails.
-pub async fn serve(incoming: Incoming, engine: Arc<Engine>, stop: CancellationToken) -> std::io::Result<()> {
+pub async fn serve(
+    incoming: Incoming,
+    engine: Arc<Engine>,
+    http_host: Option<&str>,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    let page = Arc::new(Page { engine: engine.clone(), names: Names::new(http_host) });
+    let guarded = Router::new()
+        .route("/", get(assets::index))
+        .route("/assets/{name}", get(assets::file))
+        .route("/api/session", get(api::session))
+        .route("/api/queries", get(api::queries))
+        .route("/api/queries/{id}", get(api::query))
+        .route("/api/queries/{id}/stages", get(api::stages))
+        .route("/api/queries/{id}/cancel", post(api::cancel))
+        .route("/api/executors", get(api::executors))
+        .route("/api/queues", get(api::queues))
+        .route("/api/queues/history", get(api::queue_history))
+        .route("/api/sql", post(sql::run))
+        .route("/metrics", get(metrics::metrics))
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(middleware::from_fn_with_state(page.clone(), guard::admit))
+        .layer(middleware::from_fn(guard::harden))
+        .with_state(page);
     let router = Router::new()
-        .route("/", get(page))
-        .route("/api/queries", get(queries))
-        .route("/api/queries/{id}/stages", get(stages))
-        .route("/api/executors", get(executors))
-        .layer(axum::middleware::from_fn_with_state(engine.clone(), who_may_look))
         .route("/health", get(|| async { "ok\n" }))
         .route("/ready", get(ready))
-        .with_state(engine);
+        .with_state(engine)
+        .merge(guarded);
     let router = router.into_make_service_with_connect_info::<ClientAddress>();
     axum::serve(incoming, router).with_graceful_shutdown(stop.cancelled_owned()).await
-}
-
-/// Where a client is.
-#[derive(Debug, Clone, Copy)]
-struct ClientAddress(SocketAddr);
-
-impl Connected<IncomingStream<'_, Incoming>> for ClientAddress {
-    fn connect_info(stream: IncomingStream<'_, Incoming>) -> Self {
-        Self(*stream.remote_addr())
-    }
-}
-
-/// Where passwords are asked for, the page is for those who may see what others run; who is healthy is no secret.
-async fn who_may_look(
-    State(engine): State<Arc<Engine>>,
-    ConnectInfo(ClientAddress(address)): ConnectInfo<ClientAddress>,
-    request: Request,
-    next: Next,
-) -> Response {
-    if engine.roles().policy() == LoginPolicy::Trust {
-        return next.run(request).await;
-    }
-    let header = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let Some((user, password)) = header.and_then(basic_credentials) else {
-        return refused("log in as a role that may see what others run\n".to_owned());
-    };
-    match engine.roles().check_password(&user, &password, &address.ip().to_string()) {
-        Err(error) => refused(format!("{error}\n")),
-        Ok(()) if !engine.roles().is_member(&user, MONITOR) => {
-            (StatusCode::FORBIDDEN, format!("it takes membership in role {MONITOR}\n")).into_response()
-        }
-        Ok(()) => next.run(request).await,
-    }
-}
-
-fn refused(message: String) -> Response {
-    (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Basic realm=\"Sluice\", charset=\"UTF-8\"")], message)
-        .into_response()
-}
-
-async fn page() -> impl IntoResponse {
-    // The page runs its own script only, and nobody may show it in a frame.
-    let policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; frame-ancestors 'none'";
-    ([(header::CONTENT_SECURITY_POLICY, policy)], Html(PAGE))
-}
-
-async fn queries(State(engine): State<Arc<Engine>>) -> impl IntoResponse {
-    Json(engine.queries())
-}
-
-async fn stages(State(engine): State<Arc<Engine>>, Path(id): Path<String>) -> impl IntoResponse {
-    let query = engine.queries().into_iter().find(|query| query.id == id);
-    match query {
-        None => Err((StatusCode::NOT_FOUND, "no such query\n")),
-        Some(query) => Ok(Json(match &query.job_id {
-            Some(job_id) => engine.stages(job_id).await,
-            None => Vec::new(),
-        })),
-    }
-}
-
-async fn executors(State(engine): State<Arc<Engine>>) -> impl IntoResponse {
-    Json(engine.executors().await)
 }
 
 async fn ready(State(engine): State<Arc<Engine>>) -> impl IntoResponse {

@@ -1,7 +1,6 @@
 //! Who may cancel whom: `CancelRequest` comes on a connection of its own with a number and a secret.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
@@ -14,7 +13,6 @@ const LONG_KEY_BYTES: usize = 32;
 /// The sessions that can be cancelled.
 #[derive(Default)]
 pub struct CancelRegistry {
-    next_number: AtomicI32,
     sessions: Mutex<HashMap<i32, Entry>>,
 }
 
@@ -42,17 +40,11 @@ pub enum KeyLength {
 }
 
 impl CancelRegistry {
-    /// Enters a session under a new number and secret.
+    /// Enters a session under its number and a new secret.
     pub fn register(self: &Arc<Self>, session: &Arc<Session>, length: KeyLength) -> Registration {
         let secret = new_secret(length);
-        let mut sessions = self.lock();
-        let number = loop {
-            let number = self.next_number.fetch_add(1, Ordering::Relaxed) & i32::MAX;
-            if number != 0 && !sessions.contains_key(&number) {
-                break number;
-            }
-        };
-        sessions.insert(number, Entry { secret: secret.clone(), session: Arc::downgrade(session) });
+        let number = session.backend_pid();
+        self.lock().insert(number, Entry { secret: secret.clone(), session: Arc::downgrade(session) });
         Registration { registry: Arc::clone(self), number, secret }
     }
 

@@ -73,8 +73,17 @@ impl<'a> Connection<'a> {
                 ms => tokio::time::sleep(std::time::Duration::from_millis(ms)).await,
             }
         };
+        let (session, in_batch) = (self.session, self.in_batch);
+        let terminated = async {
+            session.terminated().await;
+            // What is under way has been cancelled, and its client is told of that first.
+            if in_batch {
+                tokio::time::sleep(grace).await;
+            }
+        };
         tokio::select! {
             biased;
+            () = terminated => Err(Failure::Fatal(session.termination())),
             frame = self.wire.read_frame(self.shared.options.max_message_bytes) => frame,
             () = idle => Err(Failure::Fatal(EngineError::new(
                 SqlState("57P05"),

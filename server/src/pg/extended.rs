@@ -38,7 +38,7 @@ enum PortalState {
     /// Bound, not yet executed.
     Ready(Vec<ScalarValue>),
     /// A query whose rows are being fetched.
-    Running(Rows),
+    Running(Box<Rows>),
     /// All rows are sent, or the command has run.
     Done,
     /// An execution failed or was given up.
@@ -48,7 +48,7 @@ enum PortalState {
 /// What a portal has left.
 enum Left {
     /// The rows that were not sent yet.
-    Rows(Rows),
+    Rows(Box<Rows>),
     /// All was sent before.
     Nothing,
     /// It was a command, which has run to its end and has been told.
@@ -255,7 +255,7 @@ impl Connection<'_> {
         prepared: &Arc<Prepared>,
         parameters: Vec<ScalarValue>,
         formats: &[Format],
-    ) -> Result<Option<Rows>, Failure> {
+    ) -> Result<Option<Box<Rows>>, Failure> {
         if self.deallocate_own(&prepared.statement) {
             put_complete(&mut self.wire.out, prepared.statement.tag());
             return Ok(None);
@@ -269,7 +269,7 @@ impl Connection<'_> {
             QueryResult::Rows(stream) => {
                 let format_of = |index: usize| formats.get(index).copied().unwrap_or(Format::Text);
                 let columns = encode::columns(&prepared.schema, format_of);
-                Ok(Some(Rows::new(stream, columns, self.encode_options())))
+                Ok(Some(Box::new(Rows::new(stream, columns, self.encode_options()))))
             }
             QueryResult::Command { tag, .. } => {
                 self.put_notices();

@@ -14,7 +14,7 @@ use super::PgOptions;
 use super::backend::{Severity, put_error};
 use super::cancel::CancelRegistry;
 use super::connection::Connection;
-use super::startup::{self, Encryption, Shared};
+use super::startup::{self, Shared};
 use super::wire::{Failure, Wire};
 use crate::engine::{Engine, EngineError, SqlState};
 use crate::tls::{Stream, Tls};
@@ -45,7 +45,7 @@ pub async fn serve(
     let shared = Arc::new(Shared {
         engine,
         options,
-        tls: tls.map(Encryption::new),
+        tls: tls.cloned(),
         sessions,
         cancels: Arc::new(CancelRegistry::default()),
         shutdown: shutdown.clone(),

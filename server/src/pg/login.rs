@@ -13,6 +13,7 @@ use super::backend::put;
 use super::startup::Shared;
 use super::wire::{Body, Failure, Frame, Wire};
 use crate::engine::{EngineError, SqlState};
+use crate::tls::Identity;
 
 /// Bytes of a message of the exchange.
 const MESSAGE_MAX_BYTES: usize = 4_096;
@@ -25,7 +26,13 @@ const SCRAM_PLUS: &str = "SCRAM-SHA-256-PLUS";
 /// # Errors
 ///
 /// All of them end the connection: 28P01 for a wrong password, 28000 for too many of them, 08P01 for what is no exchange.
-pub async fn check(wire: &mut Wire, user: &str, address: SocketAddr, shared: &Shared) -> Result<(), Failure> {
+pub async fn check(
+    wire: &mut Wire,
+    user: &str,
+    address: SocketAddr,
+    shared: &Shared,
+    identity: Option<&Identity>,
+) -> Result<(), Failure> {
     let roles = shared.engine.roles();
     let Some(verifier) = roles.verifier(user) else { return Ok(()) };
     let place = address.ip().to_string();
@@ -33,8 +40,8 @@ pub async fn check(wire: &mut Wire, user: &str, address: SocketAddr, shared: &Sh
 
     let mut scram = ScramServerAuth::new();
     let mut mechanisms = vec![SCRAM.to_owned()];
-    if let Some(tls) = &shared.tls
-        && scram.configure_certificate(&tls.certificate_pem).is_ok()
+    if let Some(identity) = identity
+        && scram.configure_certificate(&identity.certificate_pem).is_ok()
     {
         mechanisms.insert(0, SCRAM_PLUS.to_owned());
     }

@@ -22,9 +22,10 @@ mod backend;
 mod cancel;
 mod connection;
 mod copy;
-mod encode;
+pub(crate) mod encode;
 mod extended;
 mod frontend;
+pub(crate) mod fuzzing;
 mod listener;
 mod login;
 mod params;
@@ -36,6 +37,7 @@ mod wire;
 
 use std::time::Duration;
 
+pub(crate) use backend::Format;
 pub use listener::serve;
 pub(crate) use params::array_elements;
 pub(crate) use types::{PG_TYPE_METADATA, PgType, type_modifier};

@@ -6,6 +6,7 @@ use super::encode;
 use super::rows::Rows;
 use super::wire::Failure;
 use crate::engine::{Direction, EngineError, QueryResult, SqlState, Statement, StatementKind};
+use crate::pgcatalog::without_marks;
 
 impl Connection<'_> {
     /// Runs the statements of `sql` one after another; the first error ends the string.
@@ -48,7 +49,7 @@ impl Connection<'_> {
             return self.copy(&prepared, Vec::new()).await;
         }
         let handle = self.with_notices(session.execute(&prepared, Vec::new())).await??;
-        let schema = handle.schema.clone();
+        let schema = without_marks(&handle.schema);
         match handle.into_result() {
             QueryResult::Rows(stream) => {
                 put_row_description(&mut self.wire.out, &schema, |_| Format::Text);

@@ -10,7 +10,6 @@ use pgwire::messages::startup::{Authentication, BackendKeyData, NegotiateProtoco
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use tokio_rustls::TlsAcceptor;
 
 use super::backend::{put, put_parameter, put_ready, put_refusal};
 use super::cancel::{CancelRegistry, KeyLength, Registration};
@@ -18,7 +17,7 @@ use super::listener::too_many_connections;
 use super::wire::{Failure, Wire};
 use super::{PgOptions, login};
 use crate::engine::{Engine, EngineError, Protocol, Session, SessionOptions, SqlState};
-use crate::tls::Tls;
+use crate::tls::{Identity, Tls};
 
 /// Bytes of a packet before the start-up is complete, as in PostgreSQL.
 const STARTUP_MAX_BYTES: usize = 10_000;
@@ -50,26 +49,11 @@ const REPORTED: [(&str, &str); 13] = [
     ("TimeZone", "UTC"),
 ];
 
-/// How connections are encrypted.
-pub struct Encryption {
-    acceptor: TlsAcceptor,
-    /// The service's certificate, to which clients may bind their proof.
-    pub certificate_pem: Arc<[u8]>,
-}
-
-impl Encryption {
-    /// With this certificate.
-    pub fn new(tls: &Tls) -> Self {
-        // Clients that begin with TLS at once say this name; those that ask before say none.
-        Self { acceptor: tls.acceptor(None), certificate_pem: tls.certificate_pem.clone() }
-    }
-}
-
 /// What all connections share.
 pub struct Shared {
     pub engine: Arc<Engine>,
     pub options: PgOptions,
-    pub tls: Option<Encryption>,
+    pub tls: Option<Tls>,
     pub sessions: Arc<Semaphore>,
     pub cancels: Arc<CancelRegistry>,
     pub shutdown: CancellationToken,
@@ -89,15 +73,17 @@ pub fn shutting_down() -> EngineError {
 
 /// Starts a connection. `None` if there is nothing to go on with: a cancel request, or a client that left.
 pub async fn start(wire: &mut Wire, address: SocketAddr, shared: &Shared) -> Result<Option<Started>, Failure> {
-    let Some(request) = negotiate(wire, shared).await? else { return Ok(None) };
-    if shared.tls.is_some() && !wire.is_encrypted() {
+    // One certificate from the handshake to the proof that may be bound to it, whatever is read anew meanwhile.
+    let identity = shared.tls.as_ref().map(Tls::current);
+    let Some(request) = negotiate(wire, shared, identity.as_deref()).await? else { return Ok(None) };
+    if identity.is_some() && !wire.is_encrypted() {
         let error = EngineError::new(SqlState("28000"), "this server takes encrypted connections only");
         return Err(Failure::Fatal(error.with_hint("connect with sslmode=require, or better verify-full")));
     }
     let permit =
         Arc::clone(&shared.sessions).try_acquire_owned().map_err(|_| Failure::Fatal(too_many_connections()))?;
     let key_length = request.greet(&mut wire.out);
-    login::check(wire, &request.user, address, shared).await?;
+    login::check(wire, &request.user, address, shared, identity.as_deref()).await?;
     let session = open_session(&request, address, shared).map_err(Failure::Fatal)?;
     let out = &mut wire.out;
     put(out, &Authentication::Ok);
@@ -119,7 +105,11 @@ pub async fn start(wire: &mut Wire, address: SocketAddr, shared: &Shared) -> Res
 }
 
 /// Answers encryption and cancel requests until the start-up packet comes.
-async fn negotiate(wire: &mut Wire, shared: &Shared) -> Result<Option<Request>, Failure> {
+async fn negotiate(
+    wire: &mut Wire,
+    shared: &Shared,
+    identity: Option<&Identity>,
+) -> Result<Option<Request>, Failure> {
     let (mut asked_ssl, mut asked_gss) = (false, false);
     loop {
         let Some(mut packet) = wire.read_startup(STARTUP_MAX_BYTES).await? else { return Ok(None) };
@@ -141,11 +131,12 @@ async fn negotiate(wire: &mut Wire, shared: &Shared) -> Result<Option<Request>, 
             return Err(Failure::Gone);
         }
         *asked = true;
-        match &shared.tls {
-            Some(tls) if code == SSL_REQUEST => {
+        match identity {
+            Some(identity) if code == SSL_REQUEST => {
                 wire.out.put_u8(b'S');
                 wire.flush().await?;
-                wire.encrypt(tls.acceptor.clone()).await?;
+                // Clients that begin with TLS at once say a name in ALPN; those that ask before say none.
+                wire.encrypt(identity.acceptor(None)).await?;
             }
             _ => {
                 put_refusal(&mut wire.out);
@@ -168,7 +159,7 @@ fn open_session(request: &Request, address: SocketAddr, shared: &Shared) -> Resu
 
 /// A start-up packet.
 #[derive(Debug, PartialEq)]
-struct Request {
+pub(super) struct Request {
     minor: u16,
     user: String,
     database: Option<String>,
@@ -178,7 +169,7 @@ struct Request {
 }
 
 impl Request {
-    fn parse(version: i32, packet: Bytes) -> Result<Self, EngineError> {
+    pub(super) fn parse(version: i32, packet: Bytes) -> Result<Self, EngineError> {
         let (major, minor) = ((version >> 16) as u16, version as u16);
         if major != 3 {
             return Err(EngineError::new(
@@ -221,7 +212,7 @@ impl Request {
     }
 
     /// Tells the client what of its wishes we do not speak; the secret's length follows from what is left.
-    fn greet(&self, out: &mut BytesMut) -> KeyLength {
+    pub(super) fn greet(&self, out: &mut BytesMut) -> KeyLength {
         let agreed = match self.minor {
             0 | 1 => 0,
             _ => NEWEST_MINOR,

@@ -5,8 +5,10 @@ use datafusion::arrow::datatypes::{DataType, Field, FieldRef, IntervalUnit, Time
 /// Metadata key of a field whose PostgreSQL type is not the one of its Arrow type: `oid`, `name`...
 pub const PG_TYPE_METADATA: &str = "sluice.pg_type";
 
-/// Fraction digits of a `numeric` parameter whose scale nobody told; values with more keep theirs.
+/// Fraction digits of a `numeric` whose scale nobody told, as DataFusion has it; values of parameters with more keep theirs.
 const NUMERIC_SCALE: i8 = 10;
+/// Digits of a `numeric` whose precision nobody told.
+const NUMERIC_PRECISION: u8 = 38;
 
 /// A PostgreSQL type, as far as the wire needs to know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -211,15 +213,23 @@ impl PgType {
             1114 => DataType::Timestamp(TimeUnit::Microsecond, None),
             1184 => DataType::Timestamp(TimeUnit::Microsecond, Some("+00:00".into())),
             1186 => DataType::Interval(IntervalUnit::MonthDayNano),
-            1700 => DataType::Decimal128(38, NUMERIC_SCALE),
+            1700 => DataType::Decimal128(NUMERIC_PRECISION, NUMERIC_SCALE),
             _ => return None,
         })
     }
 }
 
-/// The modifier that `RowDescription` tells: precision and scale of a `numeric`, else -1.
+/// Whether decimals of this type are those of a `numeric` without precision and scale, or products of such.
+///
+/// PostgreSQL's keep the digits that each was written with. Here all have the same, and only those that matter are shown.
+pub fn is_unconstrained(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Decimal128(NUMERIC_PRECISION, scale) if *scale > 0 && scale % NUMERIC_SCALE == 0)
+}
+
+/// The modifier that `RowDescription` tells: precision and scale of a `numeric` that has them, else -1.
 pub fn type_modifier(data_type: &DataType) -> i32 {
     let (precision, scale) = match data_type {
+        unconstrained if is_unconstrained(unconstrained) => return -1,
         DataType::Decimal32(precision, scale)
         | DataType::Decimal64(precision, scale)
         | DataType::Decimal128(precision, scale)
@@ -259,5 +269,7 @@ mod tests {
     fn a_numeric_tells_precision_and_scale() {
         assert_eq!(type_modifier(&DataType::Decimal128(15, 2)), (15 << 16 | 2) + 4);
         assert_eq!(type_modifier(&DataType::Int32), -1);
+        assert_eq!(type_modifier(&DataType::Decimal128(38, 10)), -1);
+        assert_eq!(type_modifier(&DataType::Decimal128(38, 2)), (38 << 16 | 2) + 4);
     }
 }

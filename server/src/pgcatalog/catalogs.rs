@@ -79,7 +79,8 @@ struct PgCatalog {
 #[async_trait]
 impl SchemaProvider for PgCatalog {
     fn table_names(&self) -> Vec<String> {
-        Definition::all().map(|definition| definition.name.to_owned()).collect()
+        let all = Definition::all().map(|definition| definition.schema_and_name());
+        all.filter(|(schema, _)| *schema == PG_CATALOG).map(|(_, name)| name.to_owned()).collect()
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {

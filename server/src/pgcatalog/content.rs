@@ -3,18 +3,21 @@
 //! As in PostgreSQL one database is seen at a time, the session's catalog; the others are rows of
 //! `pg_database` and are connected to by their names.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Weak};
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use datafusion::arrow::datatypes::Field;
 use datafusion::catalog::{CatalogProviderList, SchemaProvider};
 use datafusion::logical_expr::TableType;
 use datafusion::sql::sqlparser::keywords::ALL_KEYWORDS;
 
 use super::catalogs::PG_CATALOG;
 use super::definitions::{Definition, Row};
+use super::keys::{self, Index};
 use super::oids::{Object, PG_CATALOG_OID, oid_of};
 use super::types::{self, BuiltIn};
-use crate::engine::{PUBLIC, Session};
+use crate::engine::{BackendInfo, PUBLIC, Session};
 use crate::pg::{PgType, type_modifier};
 
 /// The number of the role that a session's user is: everything's owner.
@@ -70,9 +73,18 @@ impl Source {
             "pg_settings" => self.settings(),
             "pg_roles" | "pg_authid" => self.roles(),
             "pg_user" | "pg_shadow" => vec![vec![text("usesysid", OWNER_OID), text("usename", self.user())]],
-            "pg_stat_activity" => self.activity(scope),
+            "pg_stat_activity" => self.activity(),
             "pg_get_keywords" => ALL_KEYWORDS.iter().map(|word| vec![("word", word.to_lowercase())]).collect(),
             "pg_cursors" => self.cursors(),
+            "pg_index" => keys::index_rows(&self.indexes(scope).await),
+            "pg_indexes" => keys::indexes_rows(&self.indexes(scope).await),
+            "pg_constraint" => keys::constraint_rows(&scope.database, &self.indexes(scope).await),
+            "information_schema.table_constraints" => {
+                keys::table_constraint_rows(&scope.database, &self.indexes(scope).await)
+            }
+            "information_schema.key_column_usage" | "information_schema.constraint_column_usage" => {
+                keys::key_column_rows(&scope.database, &self.indexes(scope).await)
+            }
             "pg_am" => rows("oid amname amtype amhandler", &["2 heap t heap_tableam_handler", "403 btree i bthandler"]),
             "pg_tablespace" => rows("oid spcname", &["1663 pg_default", "1664 pg_global"]),
             "pg_collation" => rows("oid collname", &["100 default", "950 C", "951 POSIX"]),
@@ -148,34 +160,67 @@ impl Source {
         let mut classes = Vec::new();
         for definition in Definition::all() {
             let columns = definition.schema.fields().len();
-            classes.push(class(&scope.database, PG_CATALOG, definition.name, "r", columns));
+            let (schema, name) = definition.schema_and_name();
+            let kind = if schema == PG_CATALOG { "r" } else { "v" };
+            classes.push(class(&scope.database, schema, name, kind, columns));
         }
         for name in INFORMATION_SCHEMA_VIEWS {
             classes.push(class(&scope.database, INFORMATION_SCHEMA, name, "v", 0));
         }
+        let indexes = self.indexes(scope).await;
+        let indexed: HashSet<i32> = indexes.iter().map(|index| index.table_oid).collect();
         for table in self.tables(scope) {
             let kind = if self.table_type(scope, &table).await == TableType::View { "v" } else { "r" };
-            classes.push(class(&scope.database, &table.schema, &table.name, kind, 0));
+            let mut class = class(&scope.database, &table.schema, &table.name, kind, 0);
+            if indexed.contains(&table.oid) {
+                class.push(text("relhasindex", "t"));
+            }
+            classes.push(class);
         }
+        classes.extend(keys::classes(&scope.database, &indexes));
         classes
     }
 
     async fn attributes(&self, scope: &Scope) -> Vec<Row> {
         let mut attributes = Vec::new();
         for definition in Definition::all() {
-            let oid = table_oid(&scope.database, PG_CATALOG, definition.name);
+            let (schema, name) = definition.schema_and_name();
+            let oid = table_oid(&scope.database, schema, name);
             if scope.relation_oid.is_none_or(|wanted| wanted == oid) {
                 attributes.extend(definition.schema.fields().iter().enumerate().map(|(i, f)| attribute(oid, i, f)));
             }
+        }
+        if let Some(index) = scope.relation_oid.and_then(|oid| self.known_index(oid)) {
+            return self.attributes_of_index(scope, &index).await;
         }
         for table in self.tables(scope) {
             let Some(schema) = self.schema(&scope.database, &table.schema) else { continue };
             let Ok(Some(provider)) = schema.table(&table.name).await else { continue };
             let fields = provider.schema();
-            attributes
-                .extend(fields.fields().iter().enumerate().map(|(index, field)| attribute(table.oid, index, field)));
+            let has_static = fields.fields().iter().any(|field| kind_of_column(field) == Some("static"));
+            attributes.extend(fields.fields().iter().enumerate().map(|(index, field)| {
+                let mut attribute = attribute(table.oid, index, field);
+                // To plans a clustering key may be null: it is in the row of a partition with static columns only.
+                if kind_of_column(field) == Some("clustering") && !has_static {
+                    attribute.retain(|(name, _)| *name != "attnotnull");
+                    attribute.push(text("attnotnull", "t"));
+                }
+                attribute
+            }));
         }
         attributes
+    }
+
+    /// The columns of an index, which clients describe like a table.
+    async fn attributes_of_index(&self, scope: &Scope, index: &Index) -> Vec<Row> {
+        let Some(schema) = self.schema(&scope.database, &index.schema) else { return Vec::new() };
+        let Ok(Some(table)) = schema.table(&index.table).await else { return Vec::new() };
+        let fields = table.schema();
+        let columns = index.columns.iter().enumerate().filter_map(|(place, column)| {
+            let field = fields.fields().get(column.number.checked_sub(1)?)?;
+            Some(attribute(index.oid, place, field))
+        });
+        columns.collect()
     }
 
     fn namespaces(&self, scope: &Scope) -> Vec<Row> {
@@ -231,20 +276,38 @@ impl Source {
         cursors.collect()
     }
 
-    fn activity(&self, scope: &Scope) -> Vec<Row> {
+    fn activity(&self) -> Vec<Row> {
         let Some(session) = self.session.upgrade() else { return Vec::new() };
-        vec![vec![
-            text("datid", oid_of(&Object::Catalog(scope.database.clone()))),
-            text("datname", &scope.database),
-            text("pid", 0),
-            text("usename", session.user()),
-            ("application_name", session.setting("application_name").unwrap_or_default()),
-            text("state", "active"),
-        ]]
+        let micros = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+        let row = |backend: BackendInfo| {
+            let mut row = vec![
+                text("datid", oid_of(&Object::Catalog(backend.database.clone()))),
+                ("datname", backend.database),
+                text("pid", backend.pid),
+                ("usename", backend.user),
+                ("application_name", backend.application_name),
+                text("backend_start", micros(backend.started)),
+                text("state", backend.state),
+                ("query", backend.query),
+            ];
+            row.extend(backend.query_started.map(|started| text("query_start", micros(started))));
+            if let Some((host, port)) = backend.client_address.as_deref().and_then(|address| address.rsplit_once(':')) {
+                row.push(text("client_addr", host.trim_matches(['[', ']'])));
+                row.push(text("client_port", port));
+            }
+            row
+        };
+        session.engine().backends(&session).into_iter().map(row).collect()
     }
 }
 
-fn text(column: &'static str, value: impl ToString) -> (&'static str, String) {
+/// What part of a Cassandra table's key a column is.
+fn kind_of_column(field: &Field) -> Option<&str> {
+    field.metadata().get("cassandra.kind").map(String::as_str)
+}
+
+/// A cell of a row.
+pub fn text(column: &'static str, value: impl ToString) -> (&'static str, String) {
     (column, value.to_string())
 }
 

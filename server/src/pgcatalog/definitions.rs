@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use datafusion::arrow::array::{
-    ArrayRef, BooleanBuilder, Float32Builder, Int16Builder, Int32Builder, Int64Builder, RecordBatch, StringBuilder,
-    TimestampMicrosecondArray, new_null_array,
+    ArrayRef, BooleanBuilder, Float32Builder, Int16Builder, Int32Builder, Int64Builder, ListArray, RecordBatch,
+    StringBuilder, TimestampMicrosecondArray, new_null_array,
 };
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion::arrow::buffer::OffsetBuffer;
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use datafusion::arrow::error::ArrowError;
 
+use super::catalogs::PG_CATALOG;
 use crate::pg::PG_TYPE_METADATA;
+use datafusion::catalog::information_schema::INFORMATION_SCHEMA;
 
 /// The types that columns of `pg_catalog` have, by their names in `definitions.txt`.
 const TYPES: [(&str, DataType); 10] = [
@@ -34,7 +37,7 @@ static DEFINITIONS: LazyLock<BTreeMap<&'static str, Arc<Definition>>> = LazyLock
 /// A relation's name and columns.
 #[derive(Debug)]
 pub struct Definition {
-    /// Its name.
+    /// Its name; that of a view of `information_schema` begins with the schema's.
     pub name: &'static str,
     /// Whether it never has rows here.
     pub always_empty: bool,
@@ -51,6 +54,16 @@ impl Definition {
     /// The definition of a relation; `None` if there is no such relation.
     pub fn of(name: &str) -> Option<Arc<Self>> {
         DEFINITIONS.get(name).cloned()
+    }
+
+    /// The definition of a view of `information_schema` besides those that DataFusion has.
+    pub fn of_information_schema(name: &str) -> Option<Arc<Self>> {
+        Self::of(&format!("{INFORMATION_SCHEMA}.{name}"))
+    }
+
+    /// The schema that a client finds the relation in, and its name there.
+    pub fn schema_and_name(&self) -> (&'static str, &'static str) {
+        self.name.split_once('.').unwrap_or((PG_CATALOG, self.name))
     }
 
     /// Every relation.
@@ -139,9 +152,22 @@ fn array(data_type: &DataType, values: &[Option<&str>]) -> Result<ArrayRef, Arro
             let micros = values.iter().map(|value| value.map(parse::<i64>).transpose());
             Arc::new(micros.collect::<Result<TimestampMicrosecondArray, _>>()?)
         }
-        // Arrays are in columns that no row here tells.
+        DataType::List(item) => Arc::new(list(item, values)?),
         other => new_null_array(other, values.len()),
     })
+}
+
+/// Arrays of elements without commas, `{1,2}`.
+fn list(item: &FieldRef, values: &[Option<&str>]) -> Result<ListArray, ArrowError> {
+    let elements_of = |text: &str| -> Vec<String> {
+        let inner = text.trim_start_matches('{').trim_end_matches('}');
+        inner.split(',').filter(|element| !element.is_empty()).map(str::to_owned).collect()
+    };
+    let lists: Vec<Option<Vec<String>>> = values.iter().map(|value| value.map(elements_of)).collect();
+    let offsets = OffsetBuffer::from_lengths(lists.iter().map(|list| list.as_ref().map_or(0, Vec::len)));
+    let elements: Vec<Option<&str>> = lists.iter().flatten().flatten().map(|element| Some(element.as_str())).collect();
+    let nulls = lists.iter().map(Option::is_some).collect();
+    ListArray::try_new(item.clone(), offsets, array(item.data_type(), &elements)?, Some(nulls))
 }
 
 fn parse<T: std::str::FromStr>(text: &str) -> Result<T, ArrowError> {
@@ -151,6 +177,15 @@ fn parse<T: std::str::FromStr>(text: &str) -> Result<T, ArrowError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use datafusion::arrow::array::Array;
+
+    #[test]
+    fn an_array_is_written_as_postgresql_writes_it() -> Result<(), ArrowError> {
+        let item = FieldRef::new(Field::new_list_field(DataType::Int16, true));
+        let lists = list(&item, &[Some("{1,2}"), None, Some("{}")])?;
+        assert_eq!((lists.value_length(0), lists.is_null(1), lists.value_length(2)), (2, true, 0));
+        Ok(())
+    }
 
     #[test]
     fn every_line_defines_a_relation_and_every_default_is_of_its_type() -> Result<(), ArrowError> {

@@ -23,7 +23,7 @@ use super::content::{OWNER_OID, Source, schema_oid, table_oid};
 use super::oids::{Object, object_of};
 use super::rewrite::like_pattern;
 use super::types::{BuiltIn, format_type};
-use crate::engine::{EngineError, Session, SqlState};
+use crate::engine::{EngineError, Session, Signal, SqlState};
 
 /// A function's result for one row.
 enum Value {
@@ -76,6 +76,9 @@ impl Call<'_> {
 
 type Body = fn(&Call<'_>) -> Result<Value>;
 
+/// Functions that do something, and would do it while a plan is made if they could be computed then.
+const ACTING: [&str; 3] = ["set_config", "pg_cancel_backend", "pg_terminate_backend"];
+
 /// `(name, result, body)`
 const FUNCTIONS: &[(&str, DataType, Body)] = &[
     ("current_setting", DataType::Utf8, current_setting),
@@ -88,7 +91,9 @@ const FUNCTIONS: &[(&str, DataType, Body)] = &[
     ("session_user", DataType::Utf8, user),
     ("user", DataType::Utf8, user),
     ("pg_get_userbyid", DataType::Utf8, user_by_id),
-    ("pg_backend_pid", DataType::Int32, |_| Ok(Value::Number(0))),
+    ("pg_backend_pid", DataType::Int32, |call| Ok(call.session().map(|session| session.backend_pid()).into_value())),
+    ("pg_cancel_backend", DataType::Boolean, |call| signal(call, Signal::Cancel)),
+    ("pg_terminate_backend", DataType::Boolean, |call| signal(call, Signal::Terminate)),
     ("pg_is_in_recovery", DataType::Boolean, |_| Ok(Value::Truth(false))),
     ("pg_my_temp_schema", DataType::Int32, |_| Ok(Value::Number(0))),
     ("pg_is_other_temp_schema", DataType::Boolean, |_| Ok(Value::Truth(false))),
@@ -125,8 +130,11 @@ const FUNCTIONS: &[(&str, DataType, Body)] = &[
     ("col_description", DataType::Utf8, |_| Ok(Value::Null)),
     ("shobj_description", DataType::Utf8, |_| Ok(Value::Null)),
     ("pg_get_expr", DataType::Utf8, |_| Ok(Value::Null)),
-    ("pg_get_indexdef", DataType::Utf8, |_| Ok(Value::Null)),
-    ("pg_get_constraintdef", DataType::Utf8, |_| Ok(Value::Null)),
+    ("pg_get_indexdef", DataType::Utf8, |call| Ok(index_definition(call).into())),
+    ("pg_get_constraintdef", DataType::Utf8, |call| {
+        let index = call.number(0).and_then(|oid| call.source.known_index(oid));
+        Ok(index.map(|index| index.constraint_definition()).into())
+    }),
     ("pg_get_viewdef", DataType::Utf8, |call| Ok(call.number(0).and_then(|oid| view_definition(call, oid)).into())),
     ("sluice_like_pattern", DataType::Utf8, |call| {
         Ok(call.argument(0).zip(call.argument(1)).map(|(pattern, escape)| like_pattern(pattern, escape)).into())
@@ -151,6 +159,7 @@ const FUNCTIONS: &[(&str, DataType, Body)] = &[
     ("pg_indexes_size", DataType::Int64, |_| Ok(Value::Null)),
     ("pg_database_size", DataType::Int64, |_| Ok(Value::Null)),
     ("pg_size_pretty", DataType::Utf8, |call| Ok(call.argument(0).and_then(pretty_size).into())),
+    ("pg_stat_get_numscans", DataType::Int64, |_| Ok(Value::Number(0))),
     ("pg_advisory_unlock_all", DataType::Utf8, |_| Ok("".into())),
     ("quote_ident", DataType::Utf8, |call| Ok(call.argument(0).map(quoted).into())),
     ("quote_literal", DataType::Utf8, |call| {
@@ -206,12 +215,21 @@ fn current_setting(call: &Call<'_>) -> Result<Value> {
     }
 }
 
-/// Sets for the session, also where the transaction alone was meant.
+/// `set_config(name, value, is_local)`; null is the default.
 fn set_config(call: &Call<'_>) -> Result<Value> {
     let (Some(name), Some(session)) = (call.argument(0), call.session()) else { return Ok(Value::Null) };
-    let value = call.argument(1).unwrap_or_default();
-    session.set_setting(name, value).map_err(|error| DataFusionError::External(Box::new(error)))?;
-    Ok(session.setting(name).into())
+    let is_local = call.argument(2).is_some_and(|is_local| matches!(is_local, "t" | "true"));
+    let set = match call.argument(1) {
+        value if is_local => session.set_for_block(name, value),
+        value => session.set_or_reset(name, value).map(|()| session.setting(name)),
+    };
+    Ok(set.map_err(|error| DataFusionError::External(Box::new(error)))?.into())
+}
+
+fn signal(call: &Call<'_>, signal: Signal) -> Result<Value> {
+    let (Some(pid), Some(session)) = (call.number(0), call.session()) else { return Ok(Value::Null) };
+    let done = session.engine().signal_backend(pid, signal, &session);
+    Ok(Value::Truth(done.map_err(|error| DataFusionError::External(Box::new(error)))?))
 }
 
 fn user(call: &Call<'_>) -> Result<Value> {
@@ -241,10 +259,21 @@ fn view_definition(call: &Call<'_>, oid: i32) -> Option<String> {
     Some(query.to_owned())
 }
 
+/// An index, or one of its columns by its place from 1.
+fn index_definition(call: &Call<'_>) -> Option<String> {
+    let index = call.source.known_index(call.number(0)?)?;
+    match call.number(1).and_then(|place| usize::try_from(place).ok()).filter(|place| *place > 0) {
+        Some(place) => index.columns.get(place - 1).map(|column| column.written.clone()),
+        None => Some(index.definition()),
+    }
+}
+
 /// Tables are visible without their schema's name if it is the session's, or PostgreSQL's own.
 fn table_is_visible(call: &Call<'_>) -> Result<Value> {
     let visible = match call.number(0).and_then(object_of) {
-        Some(Object::Table { schema, .. }) => schema == PG_CATALOG || schema == call.schema(),
+        Some(Object::Table { schema, .. } | Object::Index { schema, .. }) => {
+            schema == PG_CATALOG || schema == call.schema()
+        }
         _ => false,
     };
     Ok(Value::Truth(visible))
@@ -317,8 +346,13 @@ fn must_find(
 
 fn table_name(call: &Call<'_>, oid: i32) -> String {
     match object_of(oid) {
-        Some(Object::Table { schema, name, .. }) if schema == PG_CATALOG || schema == call.schema() => quoted(&name),
-        Some(Object::Table { schema, name, .. }) => format!("{}.{}", quoted(&schema), quoted(&name)),
+        Some(Object::Table { schema, name, .. } | Object::Index { schema, name, .. }) => {
+            if schema == PG_CATALOG || schema == call.schema() {
+                quoted(&name)
+            } else {
+                format!("{}.{}", quoted(&schema), quoted(&name))
+            }
+        }
         _ if oid == 0 => "-".to_owned(),
         _ => oid.to_string(),
     }
@@ -331,7 +365,8 @@ fn schema_name(oid: i32) -> String {
     }
 }
 
-fn quoted(name: &str) -> String {
+/// A name as it is written in SQL: in quotes where it needs them.
+pub fn quoted(name: &str) -> String {
     let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '$');
     if plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
@@ -478,8 +513,7 @@ fn as_text(argument: &ColumnarValue, count: usize) -> Result<ArrayRef> {
 pub fn functions(source: &Source) -> impl Iterator<Item = ScalarUDF> {
     let source = source.clone();
     FUNCTIONS.iter().map(move |(name, result, body)| {
-        // set_config acts, and would act while a plan is made if it could be computed then.
-        let volatility = if *name == "set_config" { Volatility::Volatile } else { Volatility::Stable };
+        let volatility = if ACTING.contains(name) { Volatility::Volatile } else { Volatility::Stable };
         let signature = Signature::one_of(vec![TypeSignature::Nullary, TypeSignature::VariadicAny], volatility);
         ScalarUDF::new_from_impl(CatalogFunction {
             name,

@@ -2,7 +2,7 @@
 //!
 //! psql's `\d`, JDBC's metadata and ORMs read these relations with SQL that uses much of
 //! PostgreSQL. Three parts answer it: relations made from the session's catalogs when they are read
-//! ([`definitions`], [`content`], [`relation`], [`catalogs`]), the functions that go with them
+//! ([`definitions`], [`content`], [`keys`], [`relation`], [`catalogs`]), the functions that go with them
 //! ([`functions`]), and a rewrite of what DataFusion does not understand ([`rewrite`]), which
 //! touches no statement that does not name the catalog.
 //!
@@ -11,9 +11,11 @@
 //! texts, can be made to panic by a statement, and draws in a second pgwire.
 
 mod catalogs;
+mod column_names;
 mod content;
 mod definitions;
 mod functions;
+mod keys;
 mod oids;
 mod relation;
 mod rewrite;
@@ -27,7 +29,9 @@ use datafusion::logical_expr::async_udf::AsyncScalarUDF;
 use crate::engine::Session;
 
 pub use catalogs::PG_CATALOG;
+pub use column_names::{name_columns, without_marks};
 pub use rewrite::rewrite;
+pub use types::format_type;
 
 /// Gives a session `pg_catalog` in every catalog, and the functions that go with it.
 pub fn register(session: &Arc<Session>) {

@@ -45,6 +45,9 @@ pub enum Object {
     Catalog(String),
     Schema { catalog: String, name: String },
     Table { catalog: String, schema: String, name: String },
+    /// Index names are unique in their schema.
+    Index { catalog: String, schema: String, table: String, name: String },
+    Constraint { catalog: String, schema: String, table: String, name: String },
     Role(String),
 }
 

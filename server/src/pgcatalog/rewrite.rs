@@ -3,19 +3,21 @@
 //! All of it is about the catalog: names with `pg_catalog.` before them, casts to `regclass` and its
 //! kin, subqueries over relations that never have rows here. Everything else passes untouched.
 
+mod arrays;
+
 use std::ops::ControlFlow;
 
 use datafusion::arrow::datatypes::DataType as ArrowType;
+use datafusion::catalog::information_schema::INFORMATION_SCHEMA;
 use datafusion::sql::sqlparser::ast::{
-    Array, ArrayElemTypeDef, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
+    ArrayElemTypeDef, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
     FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, JoinOperator, ObjectName, ObjectNamePart, Query,
-    Select, SelectItem, SetExpr, Statement, TableFactor, Value, VisitMut, VisitorMut,
+    Select, SelectItem, SetExpr, Statement, TableAlias, TableFactor, Value, VisitMut, VisitorMut,
 };
 
 use super::catalogs::PG_CATALOG;
 use super::definitions::Definition;
 use crate::engine::folded;
-use crate::pg::array_elements;
 
 /// Rewrites a statement of a PostgreSQL client.
 pub fn rewrite(statement: &mut Statement) {
@@ -39,8 +41,13 @@ impl VisitorMut for Rewriter {
             }
             Expr::Exists { subquery, negated } if never_has_rows(subquery) => *expression = truth(*negated),
             Expr::InSubquery { subquery, negated, .. } if never_has_rows(subquery) => *expression = truth(*negated),
-            Expr::Function(function) if is_array_of_query(function) => {
-                if let Some(replacement) = array_of_query(function) {
+            Expr::Function(function) if arrays::is_of_query(function) => {
+                if let Some(replacement) = arrays::of_query(function) {
+                    *expression = replacement;
+                }
+            }
+            Expr::CompoundFieldAccess { root, access_chain } => {
+                if let Some(replacement) = arrays::field_access(root, access_chain) {
                     *expression = replacement;
                 }
             }
@@ -53,7 +60,7 @@ impl VisitorMut for Rewriter {
         match expression {
             Expr::Function(function) => {
                 strip_schema(&mut function.name);
-                if let Some(replacement) = array_function(function) {
+                if let Some(replacement) = arrays::function(function) {
                     *expression = replacement;
                 }
             }
@@ -80,7 +87,7 @@ impl VisitorMut for Rewriter {
                 } else {
                     plain_type(data_type);
                     if matches!(data_type, DataType::Array(_))
-                        && let Some(elements) = array_literal(expr)
+                        && let Some(elements) = arrays::literal(expr)
                     {
                         **expr = elements;
                     }
@@ -115,10 +122,22 @@ impl VisitorMut for Rewriter {
         {
             relation.0.insert(0, ObjectNamePart::Identifier(Ident::new(PG_CATALOG)));
         }
+        if let [.., ObjectNamePart::Identifier(schema), ObjectNamePart::Identifier(name)] = relation.0.as_mut_slice()
+            && folded(schema) == INFORMATION_SCHEMA
+            && let Some(definition) = Definition::of_information_schema(&folded(name))
+        {
+            *schema = Ident::new(PG_CATALOG);
+            *name = Ident::with_quote('"', definition.name);
+        }
         ControlFlow::Continue(())
     }
 
     fn post_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+        if let TableFactor::Table { name, alias: alias @ None, .. } = factor
+            && let Some((INFORMATION_SCHEMA, bare)) = last_name(name).and_then(|name| name.split_once('.'))
+        {
+            *alias = Some(TableAlias { explicit: true, name: Ident::new(bare), columns: Vec::new(), at: None });
+        }
         // Functions in FROM are found by their bare names.
         if let TableFactor::Table { name, args: args @ Some(_), .. } = factor {
             strip_schema(name);
@@ -287,46 +306,6 @@ fn object_cast(object: &str, inner: Expr) -> Expr {
         _ => false,
     };
     call(&format!("sluice_{object}_{}", if is_name { "oid" } else { "name" }), inner)
-}
-
-/// `'{a,b}'` where an array is wanted, as the array that it spells.
-fn array_literal(expression: &Expr) -> Option<Expr> {
-    let Expr::Value(value) = expression else { return None };
-    let elements = array_elements(&value.value.clone().into_string()?)?;
-    // What an array without elements is of, only the cast tells.
-    let elements = elements.into_iter().map(|element| element.map_or_else(null, literal)).collect();
-    Some(array_of(elements))
-}
-
-fn array_of(elem: Vec<Expr>) -> Expr {
-    Expr::Array(Array { elem, named: true })
-}
-
-/// Functions over arrays that PostgreSQL's clients call with what is known before anything is read.
-fn array_function(function: &Function) -> Option<Expr> {
-    let name = last_name(&function.name)?.to_ascii_lowercase();
-    let FunctionArguments::List(list) = &function.args else { return None };
-    let arguments: Vec<&Expr> = list
-        .args
-        .iter()
-        .filter_map(|argument| match argument {
-            FunctionArg::Unnamed(FunctionArgExpr::Expr(argument)) => Some(argument),
-            _ => None,
-        })
-        .collect();
-    match (name.as_str(), arguments.as_slice()) {
-        ("current_schemas", [with_implicit]) => {
-            let mut schemas = vec![call_with("current_schema", Vec::new())];
-            if with_implicit.to_string().eq_ignore_ascii_case("true") {
-                schemas.insert(0, literal(PG_CATALOG.to_owned()));
-            }
-            Some(array_of(schemas))
-        }
-        ("array_upper", [Expr::Array(array), _]) => {
-            Some(Expr::Value(Value::Number(array.elem.len().to_string(), false).with_empty_span()))
-        }
-        _ => None,
-    }
 }
 
 /// DataFusion's patterns know no other escape than the backslash.
@@ -562,29 +541,6 @@ fn at_most_one_row(query: &mut Query) {
     }
 }
 
-fn is_array_of_query(function: &Function) -> bool {
-    matches!(function.args, FunctionArguments::Subquery(_))
-        && last_name(&function.name).is_some_and(|name| name.eq_ignore_ascii_case("array"))
-}
-
-/// `ARRAY(SELECT x FROM t)` is `(SELECT array_agg(x) FROM t)`.
-fn array_of_query(function: &Function) -> Option<Expr> {
-    let FunctionArguments::Subquery(query) = &function.args else { return None };
-    if never_has_rows(query) {
-        return Some(null_as(array_type()));
-    }
-    let mut query = query.clone();
-    let SetExpr::Select(select) = query.body.as_mut() else { return None };
-    let [item] = select.projection.as_mut_slice() else { return None };
-    let (SelectItem::UnnamedExpr(expression) | SelectItem::ExprWithAlias { expr: expression, .. }) = item else {
-        return None;
-    };
-    let inner = std::mem::replace(expression, null());
-    *expression = call("array_agg", inner);
-    query.order_by = None;
-    Some(Expr::Subquery(query))
-}
-
 #[cfg(test)]
 mod tests {
     use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
@@ -623,7 +579,7 @@ mod tests {
     #[test]
     fn a_subquery_over_what_is_always_empty_is_null() {
         assert_eq!(
-            rewritten("SELECT (SELECT d.adbin FROM pg_catalog.pg_attrdef d), EXISTS (SELECT 1 FROM pg_index), 1"),
+            rewritten("SELECT (SELECT d.adbin FROM pg_catalog.pg_attrdef d), EXISTS (SELECT 1 FROM pg_trigger), 1"),
             "SELECT NULL, false, 1"
         );
     }
@@ -650,9 +606,9 @@ mod tests {
     #[test]
     fn what_is_empty_has_its_types() {
         assert_eq!(
-            rewritten("SELECT i.indisunique, i.indnatts, c.conname FROM pg_constraint c JOIN pg_index i ON true"),
-            "SELECT CAST(NULL AS BOOLEAN) AS \"indisunique\", CAST(NULL AS SMALLINT) AS \"indnatts\", \
-             CAST(NULL AS TEXT) AS \"conname\" WHERE false"
+            rewritten("SELECT t.tgisinternal, t.tgtype, p.polname FROM pg_policy p JOIN pg_trigger t ON true"),
+            "SELECT CAST(NULL AS BOOLEAN) AS \"tgisinternal\", CAST(NULL AS SMALLINT) AS \"tgtype\", \
+             CAST(NULL AS TEXT) AS \"polname\" WHERE false"
         );
     }
 
@@ -696,10 +652,34 @@ mod tests {
     }
 
     #[test]
+    fn arrays_become_rows_and_composites_have_fields() {
+        assert_eq!(
+            rewritten("SELECT (information_schema._pg_expandarray(i.indkey)).n, (k.keys).x FROM i, k"),
+            "SELECT unnest(generate_series(1, CAST(cardinality(i.indkey) AS BIGINT))), get_field(k.keys, 'x') FROM i, k"
+        );
+        assert_eq!(
+            rewritten("SELECT information_schema._pg_expandarray(i.indkey) AS keys FROM i"),
+            "SELECT named_struct('x', unnest(i.indkey), 'n', unnest(generate_series(1, CAST(cardinality(i.indkey) AS \
+             BIGINT)))) AS keys FROM i"
+        );
+    }
+
+    #[test]
+    fn views_of_the_information_schema_that_datafusion_has_not_are_relations() {
+        assert_eq!(
+            rewritten(
+                "SELECT table_constraints.a FROM INFORMATION_SCHEMA.TABLE_CONSTRAINTS, information_schema.tables"
+            ),
+            "SELECT table_constraints.a FROM pg_catalog.\"information_schema.table_constraints\" AS table_constraints, \
+             information_schema.tables"
+        );
+    }
+
+    #[test]
     fn a_subquery_that_is_empty_makes_its_reader_empty() {
         assert_eq!(
             rewritten(
-                "SELECT r.KEY_SEQ AS K FROM (SELECT (x(i.indkey)).n AS KEY_SEQ FROM pg_index i) r WHERE (r.a).x = 1"
+                "SELECT r.KEY_SEQ AS K FROM (SELECT (x(s.stxkeys)).n AS KEY_SEQ FROM pg_statistic_ext s) r WHERE (r.a).x = 1"
             ),
             "SELECT CAST(NULL AS TEXT) AS \"k\" WHERE false"
         );

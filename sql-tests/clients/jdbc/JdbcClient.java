@@ -49,6 +49,8 @@ public class JdbcClient {
             client.statements();
             if (isPostgres) {
                 client.onlyPostgres();
+            } else {
+                client.onlyFlight(url);
             }
         }
         System.out.println(client.passed + " ok, " + client.failed + " failed");
@@ -201,6 +203,26 @@ public class JdbcClient {
 
     private static Object fail(SQLException error) throws SQLException {
         throw error;
+    }
+
+    private void onlyFlight(String url) {
+        step("a catalog in the URL gives a session", "[[sluice]] [[Asia/Tokyo]]", () -> {
+            try (Connection other = DriverManager.getConnection(url + "&catalog=sluice")) {
+                JdbcClient client = new JdbcClient(other);
+                try (Statement statement = other.createStatement()) {
+                    statement.executeUpdate("SET timezone = 'Asia/Tokyo'");
+                }
+                return client.query("SELECT current_database()") + " " + client.query("SHOW timezone");
+            }
+        });
+        step("a statement without a session", "[[UTC]]", () -> query("SHOW timezone"));
+        step("a catalog that is not there", true, () -> {
+            try (Connection other = DriverManager.getConnection(url + "&catalog=nowhere")) {
+                return false;
+            } catch (SQLException refused) {
+                return refused.getMessage().contains("nowhere");
+            }
+        });
     }
 
     private void onlyPostgres() {

@@ -38,7 +38,7 @@ pub fn trials(bed: &Arc<Bed>) -> Vec<Trial> {
 }
 
 /// The SQLSTATE that a statement or a login ends with; `00000` if it is no error.
-fn state_of<T>(result: std::result::Result<T, tokio_postgres::Error>) -> Result<String> {
+pub fn state_of<T>(result: std::result::Result<T, tokio_postgres::Error>) -> Result<String> {
     match result {
         Ok(_) => Ok("00000".to_owned()),
         Err(error) => match error.code() {
@@ -48,12 +48,12 @@ fn state_of<T>(result: std::result::Result<T, tokio_postgres::Error>) -> Result<
     }
 }
 
-async fn run(client: &Client, sql: &str) -> Result<Vec<Vec<Option<String>>>> {
+pub async fn run(client: &Client, sql: &str) -> Result<Vec<Vec<Option<String>>>> {
     let messages = client.simple_query(sql).await.map_err(runner::SqlError).with_context(|| sql.to_owned())?;
     Ok(runner::text_rows(messages))
 }
 
-async fn expect_states(client: &Client, wanted: &str, statements: &[&str]) -> Result<()> {
+pub async fn expect_states(client: &Client, wanted: &str, statements: &[&str]) -> Result<()> {
     for sql in statements {
         let state = state_of(client.simple_query(sql).await).with_context(|| (*sql).to_owned())?;
         ensure!(state == wanted, "{sql} gives {state} where {wanted} was expected");
@@ -347,16 +347,17 @@ fn files_stay_within_their_roots(bed: &Bed) -> Result<()> {
     Ok(())
 }
 
-/// A certificate for 127.0.0.1 and one for a client, of an authority of their own; and another authority.
-fn make_certificates(folder: &Path) -> Result<()> {
+/// Certificates for 127.0.0.1, for a client and for another host, of an authority of their own; and another authority.
+pub fn make_certificates(folder: &Path) -> Result<()> {
     let script = r#"
         set -e
         for authority in ca other; do
             openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj "/CN=$authority" -keyout $authority.key -out $authority.pem
         done
-        for name in server client; do
+        for name in server client elsewhere; do
             openssl req -newkey rsa:2048 -nodes -subj "/CN=$name" -keyout $name.key -out $name.csr
-            printf 'subjectAltName=IP:127.0.0.1,DNS:localhost\n' > $name.ext
+            [ $name = elsewhere ] && names=DNS:elsewhere || names=IP:127.0.0.1,DNS:localhost
+            printf 'subjectAltName=%s\n' $names > $name.ext
             openssl x509 -req -in $name.csr -days 2 -CA ca.pem -CAkey ca.key -CAcreateserial -extfile $name.ext -out $name.pem
         done
         chmod 600 *.key
@@ -366,15 +367,23 @@ fn make_certificates(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A service that encrypts, and the folder of its certificates.
-struct Encrypted {
+/// A service that encrypts, and the folder of its certificates. It asks for passwords; that of `sluice` is `secret`.
+pub struct Encrypted {
     process: Process,
-    ports: Vec<u16>,
-    folder: PathBuf,
+    /// Its ports: for PostgreSQL, Flight SQL and HTTP.
+    pub ports: Vec<u16>,
+    /// Where its certificates are.
+    pub folder: PathBuf,
 }
 
 impl Encrypted {
-    fn start(bed: &Bed, name: &str, more: &[&str]) -> Result<Self> {
+    /// Starts one under a certificate that is good for it.
+    pub fn start(bed: &Bed, name: &str, more: &[&str]) -> Result<Self> {
+        Self::start_as(bed, name, "server", more)
+    }
+
+    /// Starts one under this of its folder's certificates.
+    pub fn start_as(bed: &Bed, name: &str, certificate: &str, more: &[&str]) -> Result<Self> {
         let folder = bed.scratch(name)?;
         make_certificates(&folder)?;
         let data_dir = folder.join("data");
@@ -385,7 +394,8 @@ impl Encrypted {
         for (flag, port) in ["--pg-port", "--flight-port", "--http-port"].iter().zip(&ports) {
             command.arg(flag).arg(port.to_string());
         }
-        command.args(["--ssl-cert-file", "server.pem", "--ssl-key-file", "server.key"]).args(more);
+        let (cert, key) = (format!("{certificate}.pem"), format!("{certificate}.key"));
+        command.args(["--ssl-cert-file", &cert, "--ssl-key-file", &key]).args(more);
         command.current_dir(&folder).env_remove("SLUICE_CONFIG");
         let process = Process::start(name, command, folder.join("log"))?;
         let mut service = Self { process, ports, folder };
@@ -411,7 +421,20 @@ impl Encrypted {
             .context("running psql")
     }
 
-    fn let_in(&self, parameters: &str) -> Result<()> {
+    /// What it has written.
+    pub fn output(&self) -> String {
+        self.process.output()
+    }
+
+    /// Has it read its files anew, as an administrator does.
+    pub fn hang_up(&self) -> Result<()> {
+        let sent = Command::new("kill").arg("-HUP").arg(self.process.id().to_string()).status().context("running kill")?;
+        ensure!(sent.success(), "the service could not be signalled");
+        Ok(())
+    }
+
+    /// Fails unless psql with these parameters gets an answer.
+    pub fn let_in(&self, parameters: &str) -> Result<()> {
         let output = self.psql(parameters, "SELECT current_user")?;
         let errors = String::from_utf8_lossy(&output.stderr);
         ensure!(output.stdout == b"sluice\n", "psql with {parameters} is told {errors}");
@@ -494,8 +517,9 @@ fn an_open_address_is_refused(bed: &Bed) -> Result<()> {
         ("serve", &["--ssl-cert-file", "server.pem"], "ssl_key_file"),
         ("serve", &tls, "create-superuser"),
         ("serve", &["--auth", "password", "--ssl-cert-file", "ca.srl", "--ssl-key-file", "server.key"], "ca.srl"),
-        ("coordinator", &tls, "no authentication between them"),
-        ("executor", &[], "no authentication between them"),
+        ("coordinator", &tls, "--cluster-secret-file"),
+        ("executor", &[], "--cluster-secret-file"),
+        ("executor", &["--cluster-secret-file", "server.pem"], "chmod 600"),
     ] {
         let text = told(role, flags)?;
         ensure!(text.contains(wanted), "sluice {role} {flags:?} says {text:?}, without {wanted:?}");

@@ -15,7 +15,7 @@ use crate::bed::{Bed, trial};
 
 type Check = fn(&Bed, &Service) -> Result<()>;
 
-const CHECKS: [(&str, Check); 15] = [
+const CHECKS: [(&str, Check); 17] = [
     ("psycopg", psycopg),
     ("asyncpg", asyncpg),
     ("sqlalchemy", sqlalchemy),
@@ -24,6 +24,8 @@ const CHECKS: [(&str, Check); 15] = [
     ("jdbc_postgresql", jdbc_postgresql),
     ("jdbc_flight_sql", jdbc_flight_sql),
     ("adbc_flight_sql", adbc_flight_sql),
+    ("adbc_ingest", adbc_ingest),
+    ("pyarrow_flight", pyarrow_flight),
     ("psql_runs_statements", psql_runs_statements),
     ("psql_describes", psql_describes),
     ("psql_shows_where_an_error_is", psql_shows_where_an_error_is),
@@ -97,6 +99,24 @@ fn jdbc_flight_sql(_: &Bed, service: &Service) -> Result<()> {
 
 fn adbc_flight_sql(bed: &Bed, service: &Service) -> Result<()> {
     python::run(bed.python()?, "clients/adbc_client.py", &[&service.flight_port.to_string()]).map(|_| ())
+}
+
+fn adbc_ingest(bed: &Bed, service: &Service) -> Result<()> {
+    let (cassandra, keyspace) = (bed.cassandra()?, format!("ingest_{}", service.layout().name()));
+    let statements = [
+        format!("CREATE CATALOG ingest USING cassandra WITH (contact_points = '{}')", cassandra.contact_points()),
+        format!("DROP SCHEMA IF EXISTS ingest.{keyspace} CASCADE"),
+        format!("CREATE SCHEMA ingest.{keyspace} WITH (replication_factor = 1)"),
+    ];
+    statements.iter().try_for_each(|sql| bed.block_on(service.rows(sql)).map(|_| ()))?;
+    let port = service.flight_port.to_string();
+    let passed = python::run(bed.python()?, "clients/adbc_ingest_client.py", &[&port, "ingest", &keyspace]);
+    bed.block_on(service.rows("DROP CATALOG ingest"))?;
+    passed.map(|_| ())
+}
+
+fn pyarrow_flight(bed: &Bed, service: &Service) -> Result<()> {
+    python::run(bed.python()?, "clients/flight_client.py", &[&service.flight_port.to_string()]).map(|_| ())
 }
 
 fn psql_command(service: &Service) -> Command {
@@ -177,7 +197,7 @@ fn psql_shows_where_an_error_is(_: &Bed, service: &Service) -> Result<()> {
 }
 
 /// Longer than any test takes, and with tasks that have work all the time.
-const ENDLESS: &str = "SELECT count(*) FROM generate_series(1, 1000000) AS a(x), generate_series(1, 1000000) AS b(y) \
+pub const ENDLESS: &str = "SELECT count(*) FROM generate_series(1, 1000000) AS a(x), generate_series(1, 1000000) AS b(y) \
                        WHERE (x * 7919 + y) % 1000003 = 1";
 
 fn psql_is_cancelled_by_ctrl_c(bed: &Bed, service: &Service) -> Result<()> {

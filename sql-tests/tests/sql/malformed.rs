@@ -1,7 +1,8 @@
 //! Bytes that no client would send: nothing panics, nothing leaks, and others are served.
 //!
 //! Messages of the PostgreSQL protocol are made from whole ones by changing, cutting and adding bytes, with lengths that
-//! lie. `SLUICE_MALFORMED_MESSAGES` says how many are sent (100000).
+//! lie, most of which end their connection soon. Others have the right length and the wrong content, so that a connection
+//! lives through hundreds of them. `SLUICE_MALFORMED_MESSAGES` says how many are sent (a million).
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -16,11 +17,15 @@ use sluice_sql_tests::sluice_process::{Layout, Service};
 use crate::bed::{Bed, trial};
 use crate::faults::status_bytes;
 
-/// Messages of one connection, most of which do not come so far.
+/// Messages of one connection whose lengths lie, most of which do not come so far.
 const MESSAGES_A_CONNECTION: usize = 40;
+/// Messages of one connection whose lengths are right.
+const FRAMED_A_CONNECTION: usize = 2_000;
 const THREADS: usize = 4;
 /// What the process may keep: caches, and memory that the allocator holds on to.
 const MOST_GROWTH_KIB: u64 = 96 << 10;
+/// Files and sockets that a service may open for itself meanwhile.
+const FILES_OF_ITS_OWN: usize = 8;
 /// A connection that does nothing for so long is a failure.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -29,11 +34,14 @@ pub fn trials(bed: &Arc<Bed>) -> Vec<Trial> {
 }
 
 fn harm_nobody(bed: &Bed) -> Result<()> {
-    let wanted = std::env::var("SLUICE_MALFORMED_MESSAGES").ok().and_then(|text| text.parse().ok()).unwrap_or(100_000);
+    let wanted =
+        std::env::var("SLUICE_MALFORMED_MESSAGES").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
     let service = bed.own_service(Layout::Embedded, &[])?;
     // What is allocated once is allocated before memory is looked at.
     send(&service, 1, 2_000)?;
+    send_framed(&service, 1)?;
     let before = status_bytes(service.process_id(), "VmRSS")? >> 10;
+    let files_before = open_files(&service)?;
     let sent = AtomicUsize::new(0);
     let started = Instant::now();
     std::thread::scope(|scope| {
@@ -45,7 +53,8 @@ fn harm_nobody(bed: &Bed) -> Result<()> {
                     while sent.load(Ordering::Relaxed) < wanted {
                         round += 1;
                         let seed = (thread as u64) << 32 | round;
-                        sent.fetch_add(send(service, seed, MESSAGES_A_CONNECTION)?, Ordering::Relaxed);
+                        let count = send(service, seed, MESSAGES_A_CONNECTION)? + send_framed(service, seed)?;
+                        sent.fetch_add(count, Ordering::Relaxed);
                     }
                     Ok(())
                 })
@@ -68,7 +77,17 @@ fn harm_nobody(bed: &Bed) -> Result<()> {
         started.elapsed()
     );
     ensure!(after <= before + MOST_GROWTH_KIB, "memory grew from {before} KiB to {after} KiB");
+    let started = Instant::now();
+    while open_files(&service)? > files_before + FILES_OF_ITS_OWN {
+        ensure!(started.elapsed() < PATIENCE, "{} files are open, of {files_before}", open_files(&service)?);
+        std::thread::sleep(Duration::from_millis(50));
+    }
     Ok(())
+}
+
+/// Files and sockets of a service.
+fn open_files(service: &Service) -> Result<usize> {
+    Ok(std::fs::read_dir(format!("/proc/{}/fd", service.process_id()))?.count())
 }
 
 /// Sends up to `most` messages over one or more connections; how many were sent.
@@ -96,6 +115,40 @@ fn send(service: &Service, seed: u64, most: usize) -> Result<usize> {
     let _ = stream.write_all(&bytes);
     let _ = stream.shutdown(std::net::Shutdown::Write);
     drain(&mut stream).map(|()| most)
+}
+
+/// Sends messages of the right length and the wrong content, each of which is answered; how many were sent.
+fn send_framed(service: &Service, seed: u64) -> Result<usize> {
+    let mut random = Random(seed.wrapping_mul(0xd134_2543_de82_ef95) | 1);
+    let mut stream = TcpStream::connect(("127.0.0.1", service.pg_port))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut bytes = startup_packet();
+    for _ in 0..FRAMED_A_CONNECTION {
+        let text: Vec<u8> = (0..random.below(24)).map(|_| (random.next() as u8).max(1)).collect();
+        let body = |before: &[u8], after: &[u8]| [before, &text, after].concat();
+        bytes.extend(match random.below(8) {
+            0 => message(b'P', &body(b"", b"\0;\0\0\0")),
+            1 => message(b'B', &body(b"\0", b"\0\0\0\0\0\0\0")),
+            2 => message(b'B', &body(b"", b"\0nothing\0\0\0\0\0\0\0")),
+            3 => message(b'D', &body(b"S", b"\0")),
+            4 => message(b'D', &body(b"P", b"\0")),
+            5 => message(b'E', &body(b"", b"\0\x80\0\0\0")),
+            6 => message(b'C', &body(b"P", b"\0")),
+            _ => message(b'd', &text),
+        });
+        bytes.extend(message(b'S', b""));
+    }
+    bytes.extend(message(b'X', b""));
+    // The answers are read meanwhile, or neither side would come to its end.
+    let mut writer = stream.try_clone()?;
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let _ = writer.write_all(&bytes);
+        });
+        drain(&mut stream)
+    })?;
+    Ok(FRAMED_A_CONNECTION)
 }
 
 /// Reads to the end; only a service that says nothing more and holds on is an error.

@@ -31,7 +31,9 @@ pub struct Group {
 
 impl Group {
     fn takes(&self, other: &Self, limits: BatchLimits) -> bool {
-        self.bytes + other.bytes <= limits.bytes && self.rows.len() + other.rows.len() <= MOST_BATCH_ROWS
+        self.bytes + other.bytes <= limits.bytes
+            && self.rows.len() + other.rows.len() <= MOST_BATCH_ROWS
+            && self.partitions + other.partitions <= limits.partitions
     }
 }
 
@@ -39,23 +41,12 @@ impl Group {
 ///
 /// `key_cells` are the places of the partition key's cells. A row that is larger than a batch may be is alone.
 pub fn by_partition(rows: Vec<EncodedRow>, key_cells: &[usize], limits: BatchLimits) -> Vec<Group> {
-    let mut groups: Vec<Group> = Vec::new();
-    let mut open: HashMap<Vec<u8>, usize> = HashMap::with_capacity(rows.len());
-    for row in rows {
+    let keyed = rows.into_iter().map(|row| {
         let bytes = ROW_OVERHEAD_BYTES + row.byte_count() + row.cell_count() * CELL_OVERHEAD_BYTES;
-        let key = partition_key(&row, key_cells);
-        let row = Group { rows: vec![row], partitions: 1, bytes };
-        match open.get(&key).and_then(|index| groups.get_mut(*index)).filter(|group| group.takes(&row, limits)) {
-            Some(group) => {
-                group.bytes += row.bytes;
-                group.rows.extend(row.rows);
-            }
-            None => {
-                open.insert(key, groups.len());
-                groups.push(row);
-            }
-        }
-    }
+        (partition_key(&row, key_cells), Group { rows: vec![row], partitions: 0, bytes })
+    });
+    let mut groups = joined(keyed, limits);
+    groups.iter_mut().for_each(|group| group.partitions = 1);
     groups
 }
 
@@ -70,24 +61,27 @@ pub fn by_replicas<R: Hash + Eq>(
     if limits.partitions < 2 || groups.len() < 2 {
         return groups;
     }
-    let mut joined: Vec<Group> = Vec::new();
-    let mut open: HashMap<R, usize> = HashMap::new();
-    for group in groups {
-        let Some(replicas) = group.rows.first().map(&replicas_of) else { continue };
-        let is_open = |joined: &&mut Group| joined.partitions < limits.partitions && joined.takes(&group, limits);
-        match open.get(&replicas).and_then(|index| joined.get_mut(*index)).filter(is_open) {
-            Some(joined) => {
-                joined.bytes += group.bytes;
-                joined.partitions += group.partitions;
-                joined.rows.extend(group.rows);
+    joined(groups.into_iter().filter_map(|group| Some((replicas_of(group.rows.first()?), group))), limits)
+}
+
+/// Groups of what has the same key, in the order of their first; the last of a key is full before the next is begun.
+fn joined<K: Hash + Eq>(keyed: impl Iterator<Item = (K, Group)>, limits: BatchLimits) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    let mut open: HashMap<K, usize> = HashMap::new();
+    for (key, next) in keyed {
+        match open.get(&key).and_then(|index| groups.get_mut(*index)).filter(|group| group.takes(&next, limits)) {
+            Some(group) => {
+                group.bytes += next.bytes;
+                group.partitions += next.partitions;
+                group.rows.extend(next.rows);
             }
             None => {
-                open.insert(replicas, joined.len());
-                joined.push(group);
+                open.insert(key, groups.len());
+                groups.push(next);
             }
         }
     }
-    joined
+    groups
 }
 
 /// The key's cells, each with its length before it.

@@ -19,6 +19,7 @@ use scylla::statement::prepared::PreparedStatement;
 use super::super::cluster::CassandraCluster;
 use super::super::encode::EncodedRow;
 use super::super::error::CassandraError;
+use super::super::traffic::{count_retry, count_write};
 use super::Repeat;
 use super::group::{by_partition, by_replicas};
 use super::pace::Pace;
@@ -176,6 +177,7 @@ impl Writer {
                     self.pace().answered(now, now.duration_since(started));
                     self.metrics.requests.add(1);
                     self.metrics.rows_written.add(rows.len());
+                    count_write(rows.len());
                     return Ok(());
                 }
                 Err(error) => CassandraError::from_execution("while writing", &error),
@@ -191,6 +193,7 @@ impl Writer {
                 return Err(self.stopped_by(error));
             }
             self.metrics.retries.add(1);
+            count_retry();
             tokio::time::sleep(backoff).await;
             backoff *= 2;
             attempt += 1;

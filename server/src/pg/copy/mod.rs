@@ -25,8 +25,8 @@ use super::connection::Connection;
 use super::rows::Rows;
 use super::wire::{Body, Failure, Frame};
 use crate::engine::{EngineError, Prepared, QueryResult, SqlState, StatementKind};
-use options::CopyOptions;
-use reader::CopyReader;
+pub(super) use options::CopyOptions;
+pub(super) use reader::CopyReader;
 
 /// Batches between the socket and the table.
 const BATCHES_IN_FLIGHT: usize = 1;

@@ -475,8 +475,10 @@ mod tests {
         CopyReader::new(options, &Arc::new(schema), "things".to_owned(), "UTC".to_owned(), 1_000).expect("a reader")
     }
 
+    type CopiedRow = (Option<i32>, Option<String>);
+
     /// The rows, with bytes that come one at a time, because no message ends where a row does.
-    fn rows(options: &[(&str, &str)], bytes: &[u8]) -> Result<Vec<(Option<i32>, Option<String>)>, EngineError> {
+    fn rows(options: &[(&str, &str)], bytes: &[u8]) -> Result<Vec<CopiedRow>, EngineError> {
         let mut reader = reader(options);
         for byte in bytes {
             reader.push(&[*byte]);
@@ -486,12 +488,12 @@ mod tests {
         let value = |column: usize, row: usize| ScalarValue::try_from_array(batch.column(column), row);
         let rows = (0..batch.num_rows()).map(|row| match (value(0, row)?, value(1, row)?) {
             (ScalarValue::Int32(number), ScalarValue::Utf8(text)) => Ok((number, text)),
-            other => panic!("{other:?} in {}", pretty_format_batches(&[batch.clone()]).expect("is shown")),
+            other => panic!("{other:?} in {}", pretty_format_batches(std::slice::from_ref(&batch)).expect("is shown")),
         });
         rows.collect::<Result<_, EngineError>>()
     }
 
-    fn row(number: i32, text: &str) -> (Option<i32>, Option<String>) {
+    fn row(number: i32, text: &str) -> CopiedRow {
         (Some(number), Some(text.to_owned()))
     }
 

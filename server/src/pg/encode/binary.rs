@@ -42,7 +42,11 @@ pub fn cell(array: &ArrayRef, pg_type: PgType, options: EncodeOptions) -> Result
         DataType::Float64 => number!(Float64Type, put_f64),
         DataType::Decimal128(_, scale) => {
             let (values, scale) = (array.as_primitive::<Decimal128Type>().clone(), *scale);
-            Box::new(move |row, out| Digits::from_unscaled(&values.value(row).to_string(), scale).put_binary(out))
+            let data_type = array.data_type().clone();
+            Box::new(move |row, out| {
+                let digits = Digits::from_unscaled(&values.value(row).to_string(), scale);
+                digits.shown_as(&data_type).put_binary(out);
+            })
         }
         DataType::Decimal256(_, scale) => {
             let (values, scale) = (array.as_primitive::<Decimal256Type>().clone(), *scale);

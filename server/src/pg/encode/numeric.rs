@@ -1,8 +1,10 @@
 //! PostgreSQL's `numeric`: decimal digits of any length, in groups of four on the wire.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use datafusion::arrow::datatypes::DataType;
 
 use crate::engine::{EngineError, SqlState};
+use crate::pg::types::is_unconstrained;
 
 /// The sign of a value below zero on the wire.
 const NEGATIVE: u16 = 0x4000;
@@ -26,6 +28,20 @@ impl Digits {
         let digits = unscaled.strip_prefix('-');
         let (negative, digits) = digits.map_or((false, unscaled), |digits| (true, digits));
         Self { negative, digits: digits.to_owned(), scale: scale.into() }
+    }
+
+    /// The same value as a decimal of this type is shown.
+    pub fn shown_as(mut self, data_type: &DataType) -> Self {
+        if is_unconstrained(data_type) {
+            while self.scale > 0 && self.digits.len() > 1 && self.digits.ends_with('0') {
+                self.digits.pop();
+                self.scale -= 1;
+            }
+            if self.digits == "0" {
+                self.scale = 0;
+            }
+        }
+        self
     }
 
     /// From text: `-12.34`, `.5`, `1e-3`. `None` if that is no number.
@@ -196,6 +212,18 @@ mod tests {
         assert_eq!(Digits::parse("1.5e3").map(|d| d.scale), Some(-2));
         assert_eq!(Digits::parse("12x"), None);
         assert_eq!(Digits::parse("."), None);
+    }
+
+    #[test]
+    fn a_numeric_without_a_scale_shows_the_digits_that_matter() {
+        let shown = |unscaled, scale, precision| {
+            text(&Digits::from_unscaled(unscaled, scale).shown_as(&DataType::Decimal128(precision, scale)))
+        };
+        assert_eq!(shown("15000000000", 10, 38), "1.5");
+        assert_eq!(shown("-100000000000", 10, 38), "-10");
+        assert_eq!(shown("0", 10, 38), "0");
+        assert_eq!(shown("150", 2, 10), "1.50");
+        assert_eq!(shown("150", 2, 38), "1.50");
     }
 
     #[test]

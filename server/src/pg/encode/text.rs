@@ -71,7 +71,11 @@ pub fn cell(array: &ArrayRef, pg_type: PgType, options: EncodeOptions) -> Result
         }
         DataType::Decimal128(_, scale) => {
             let (values, scale) = (array.as_primitive::<Decimal128Type>().clone(), *scale);
-            Box::new(move |row, out| Digits::from_unscaled(&values.value(row).to_string(), scale).put_text(out))
+            let data_type = array.data_type().clone();
+            Box::new(move |row, out| {
+                let digits = Digits::from_unscaled(&values.value(row).to_string(), scale);
+                digits.shown_as(&data_type).put_text(out);
+            })
         }
         DataType::Decimal256(_, scale) => {
             let (values, scale) = (array.as_primitive::<Decimal256Type>().clone(), *scale);

@@ -1,7 +1,8 @@
 //! Results in the types that every Arrow client reads.
 //!
 //! String views, binary views and dictionaries are good inside an engine; many clients still know
-//! none of them.
+//! none of them. Coordinator and executors send rows to clients in the same form, because clients refuse a stream whose
+//! schema is not exactly the one that was announced.
 
 use std::sync::Arc;
 

@@ -1,0 +1,1 @@
+CREATE KEYSPACE c.k WITH (replication = '{}'); CREATE INDEX i ON c.k.t (VALUES(m)) USING 'sai' WITH (a = 'b'); DROP KEYSPACE IF EXISTS c.k CASCADE

@@ -1,0 +1,1 @@
+SELECT c.oid::pg_catalog.regclass::text, pg_catalog.pg_get_expr(d.adbin, d.adrelid, true) FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_attrdef d ON c.oid = d.adrelid WHERE c.relname OPERATOR(pg_catalog.~) '^(t)$' COLLATE pg_catalog.default AND c.oid = ANY (ARRAY[1, 2])

@@ -1,0 +1,2 @@
+CREATE POLICY p ON c.k.t AS RESTRICTIVE FOR SELECT TO a, "B" USING ((owner = current_user) -- yes
+ OR x IN (SELECT ')')); ALTER POLICY p ON t TO z; CREATE MASK m ON t (phone) TO s USING (substr(phone, 1, 3) || '…'); DROP MASK IF EXISTS m ON t

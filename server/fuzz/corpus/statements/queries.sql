@@ -1,0 +1,2 @@
+/* traceparent='00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01' */ WITH a AS (SELECT $1::int + ?) SELECT E'\n', $$x$$, U&'\0041', x'ff', 'it''s' FROM "T" AS t -- c
+WHERE (t.a, b) IN ((1, 2)) AND c ~ 'r' ORDER BY 1 DESC NULLS LAST LIMIT ALL

@@ -1,0 +1,1 @@
+CREATE QUEUE bi.x WITH (weight = 2, limit_cpu = 0.5); ALTER QUEUE bi.x SET (users = none); RESERVE (cpu = 2, memory = '4GB') ON HOST 'h' FOR QUEUE bi.x; DROP QUEUE bi.x
