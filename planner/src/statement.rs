@@ -600,7 +600,9 @@ fn own_statement(sql: &str, cursor: &mut Cursor<'_>) -> Result<Option<Own>, Pars
         "RESERVE" | "UNRESERVE" => reserve(cursor)?,
         "CREATE" | "ALTER" | "DROP" if cursor.is_next("ROLE") || cursor.is_next("USER") => role::role(cursor)?,
         "GRANT" | "REVOKE" => role::role(cursor)?,
-        "CREATE" | "ALTER" | "DROP" if cursor.is_next("POLICY") || cursor.is_next("MASK") => policy::policy(sql, cursor)?,
+        "CREATE" | "ALTER" | "DROP" if cursor.is_next("POLICY") || cursor.is_next("MASK") => {
+            policy::policy(sql, cursor)?
+        }
         "CREATE" => match schema::create_keyspace(cursor)? {
             Some(own) => Some(own),
             None => match schema::create_index(cursor)? {

@@ -67,7 +67,7 @@ def endpoints_name_the_executors(port: int, client_port: int, file: str) -> None
     assert all(uris(endpoint)[1:] == [SAME_CONNECTION] for endpoint in info.endpoints)
     assert all(endpoint.expiration_time is not None for endpoint in info.endpoints)
     quoted = rows_of(file).replace("'", "''")
-    state = connected.query(f"SELECT state, rows FROM system.queries WHERE sql = '{quoted}' ORDER BY started DESC LIMIT 1")
+    state = connected.query(f"SELECT state, row_count FROM system.queries WHERE sql = '{quoted}' ORDER BY started DESC LIMIT 1")
     assert state == [("finished", info.total_records)], state
     assert connected.cancel(info) == CANCELLED
 

@@ -9,8 +9,8 @@ use ballista_core::ConfigProducer;
 use ballista_core::JobId;
 use ballista_core::config::TaskSchedulingPolicy;
 use ballista_core::error::BallistaError;
-use ballista_core::serde::protobuf::failed_task::FailedReason;
 use ballista_core::extension::EndpointOverrideFn;
+use ballista_core::serde::protobuf::failed_task::FailedReason;
 use ballista_core::serde::protobuf::scheduler_grpc_server::{SchedulerGrpc, SchedulerGrpcServer};
 use ballista_core::serde::protobuf::{
     FailedTask, JobStatus, PartitionLocation, TaskKilled, TaskStatus, UpdateTaskStatusParams, executor_status,

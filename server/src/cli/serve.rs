@@ -90,10 +90,7 @@ async fn run(config: ServiceConfig, cluster: Cluster, what: &str) -> Result<(), 
     let flight_options = FlightOptions { wire, ..FlightOptions::default() };
     let services = [
         tokio::spawn(service("pgwire", serve_pg)),
-        tokio::spawn(service(
-            "Flight SQL",
-            crate::flight::serve(flight, engine.clone(), flight_options, stop.clone()),
-        )),
+        tokio::spawn(service("Flight SQL", crate::flight::serve(flight, engine.clone(), flight_options, stop.clone()))),
         tokio::spawn(service("HTTP", serve_http)),
     ];
     reload_on_signal(tls.clone(), stop.clone())?;

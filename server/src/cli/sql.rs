@@ -121,8 +121,12 @@ impl Shell {
                     continue;
                 }
             };
-            // Rows have the terminal for themselves; the next statement gets a bar of its own.
-            bar = None;
+            // Rows have the terminal for themselves; the next statement gets a bar of its own. The names of the
+            // columns come before there are rows.
+            match bar.as_mut() {
+                Some(bar) if matches!(message, Some(Ok(SimpleQueryMessage::RowDescription(_)))) => bar.clear(),
+                _ => bar = None,
+            }
             match message.transpose().map_err(|error| words(&error))? {
                 None => break,
                 Some(SimpleQueryMessage::RowDescription(columns)) => {

@@ -18,9 +18,9 @@ use sluice_planner::catalog::{CatalogDefinition, TableDefinition};
 use sluice_planner::statement::{Statement, StatementKind};
 
 use super::error::{EngineError, SqlState};
-use super::{ingested, run};
 use super::query::{QueryRecord, QueryResult};
 use super::session::{Session, command};
+use super::{ingested, run};
 
 /// Whether Sluice runs the statement itself instead of having DataFusion plan it.
 pub(super) fn is_ours(statement: &DfStatement) -> bool {

@@ -313,14 +313,13 @@ impl Needs<'_> {
     fn of_view(&mut self, query: &Query) -> Result<(), EngineError> {
         let first = self.found.len();
         self.of_query(query)?;
-        let read = |need: &Need| match need {
-            Need::Privilege(Privilege::Select, object) => object.table().map(|[catalog, schema, table]| Need::Whole {
-                catalog: catalog.clone(),
-                schema: schema.clone(),
-                table: Some(table.clone()),
-            }),
-            _ => None,
-        };
+        let read =
+            |need: &Need| match need {
+                Need::Privilege(Privilege::Select, object) => object.table().map(|[catalog, schema, table]| {
+                    Need::Whole { catalog: catalog.clone(), schema: schema.clone(), table: Some(table.clone()) }
+                }),
+                _ => None,
+            };
         let wholes: Vec<Need> = self.found.iter().skip(first).filter_map(read).collect();
         self.found.extend(wholes);
         Ok(())

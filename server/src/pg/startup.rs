@@ -10,7 +10,6 @@ use pgwire::messages::startup::{Authentication, BackendKeyData, NegotiateProtoco
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-
 use super::backend::{put, put_parameter, put_ready, put_refusal};
 use super::cancel::{CancelRegistry, KeyLength, Registration};
 use super::listener::too_many_connections;
@@ -105,11 +104,7 @@ pub async fn start(wire: &mut Wire, address: SocketAddr, shared: &Shared) -> Res
 }
 
 /// Answers encryption and cancel requests until the start-up packet comes.
-async fn negotiate(
-    wire: &mut Wire,
-    shared: &Shared,
-    identity: Option<&Identity>,
-) -> Result<Option<Request>, Failure> {
+async fn negotiate(wire: &mut Wire, shared: &Shared, identity: Option<&Identity>) -> Result<Option<Request>, Failure> {
     let (mut asked_ssl, mut asked_gss) = (false, false);
     loop {
         let Some(mut packet) = wire.read_startup(STARTUP_MAX_BYTES).await? else { return Ok(None) };

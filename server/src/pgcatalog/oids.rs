@@ -43,11 +43,28 @@ const PUBLIC_OID: i32 = 2200;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Object {
     Catalog(String),
-    Schema { catalog: String, name: String },
-    Table { catalog: String, schema: String, name: String },
+    Schema {
+        catalog: String,
+        name: String,
+    },
+    Table {
+        catalog: String,
+        schema: String,
+        name: String,
+    },
     /// Index names are unique in their schema.
-    Index { catalog: String, schema: String, table: String, name: String },
-    Constraint { catalog: String, schema: String, table: String, name: String },
+    Index {
+        catalog: String,
+        schema: String,
+        table: String,
+        name: String,
+    },
+    Constraint {
+        catalog: String,
+        schema: String,
+        table: String,
+        name: String,
+    },
     Role(String),
 }
 

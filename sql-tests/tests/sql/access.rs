@@ -428,7 +428,8 @@ impl Encrypted {
 
     /// Has it read its files anew, as an administrator does.
     pub fn hang_up(&self) -> Result<()> {
-        let sent = Command::new("kill").arg("-HUP").arg(self.process.id().to_string()).status().context("running kill")?;
+        let sent =
+            Command::new("kill").arg("-HUP").arg(self.process.id().to_string()).status().context("running kill")?;
         ensure!(sent.success(), "the service could not be signalled");
         Ok(())
     }

@@ -145,6 +145,7 @@ fn a_node_with_the_only_replica_is_down(bed: &Bed) -> Result<()> {
     let Some(cassandra) = our_nodes(bed)? else { return Ok(()) };
     let service = bed.own_service(Layout::Embedded, &[])?;
     prepare(bed, &service, KEYSPACE, 1, FEW_ROWS)?;
+    cassandra.flush_node(2)?;
     cassandra.kill_node(2)?;
     let begun = Instant::now();
     let error = error_of(bed, &service, &sums(KEYSPACE));

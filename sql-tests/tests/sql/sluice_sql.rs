@@ -148,7 +148,9 @@ fn a_bar_leaves_no_trace(bed: &Bed, layout: Layout) -> Result<()> {
     ensure!(text == "one\r\n1\r\n", "a fast statement shows {text:?}");
 
     let in_stages = "SET sluice.single_task_max_bytes = 0; SET statement_timeout = '9s';";
-    let text = in_terminal(bed, &service, &folder, &format!("{in_stages} {ENDLESS}"))?;
+    let lines = bed.tpch("0.1")?.join("lineitem.parquet").display().to_string();
+    let slow = format!("SELECT count(*) FROM '{lines}' a JOIN '{lines}' b ON a.l_linenumber = b.l_linenumber");
+    let text = in_terminal(bed, &service, &folder, &format!("{in_stages} {slow}"))?;
     let bar = text.split("\r\u{1b}[2K").find(|line| line.contains(" stages, "));
     let bar = bar.with_context(|| format!("there is no bar: {text:?}"))?;
     ensure!(bar.contains("stage 1: ") && bar.contains(" tasks, ") && bar.contains(" rows"), "the bar is {bar:?}");
