@@ -29,6 +29,21 @@ impl Engine {
 
     /// The folder that was made for a local table; `None` if none was.
     pub(super) fn table_folder(&self, schema: &str, table: &str) -> Option<PathBuf> {
+        let location = self.table_location(schema, table)?;
+        self.is_ingested(&location).then_some(location)
+    }
+
+    /// Whether a local table is of files that a user named.
+    pub(super) fn is_of_users_files(&self, schema: &str, table: &str) -> bool {
+        self.table_location(schema, table).is_some_and(|location| !self.is_ingested(&location))
+    }
+
+    fn is_ingested(&self, location: &Path) -> bool {
+        self.ingested().is_ok_and(|folder| location.parent() == Some(folder.as_path()))
+    }
+
+    /// The first location of a local table of files.
+    fn table_location(&self, schema: &str, table: &str) -> Option<PathBuf> {
         let schema = self.catalogs.list().catalog(DEFAULT_CATALOG)?.schema(schema)?;
         let TableDefinition::External { sql } = schema.downcast_ref::<LocalSchema>()?.definition(table)? else {
             return None;
@@ -36,9 +51,7 @@ impl Engine {
         let statement = statement::parse(&sql).ok()?.pop()?;
         let StatementKind::Sql(sql) = statement.kind else { return None };
         let DfStatement::CreateExternalTable(create) = *sql else { return None };
-        let location = Path::new(create.locations.first()?);
-        let is_ours = location.parent() == Some(self.ingested().ok()?.as_path());
-        is_ours.then(|| location.to_owned())
+        create.locations.first().map(PathBuf::from)
     }
 
     fn ingested(&self) -> Result<PathBuf, EngineError> {

@@ -16,7 +16,7 @@ use datafusion::sql::sqlparser::ast::{
     FromTable, ObjectName, ObjectType, Query, Statement as SqlStatement, TableFactor, TableObject, TableWithJoins,
     Visit, Visitor,
 };
-use sluice_planner::catalog::names_files;
+use sluice_planner::catalog::{DEFAULT_CATALOG, names_files};
 use sluice_planner::statement::{CopySource, Relation, RoleOptions, Statement, StatementKind, Transfer};
 
 use super::ddl::{FullName, full_name, keyspace_name, schema_name};
@@ -178,15 +178,21 @@ impl Needs<'_> {
     fn on(&mut self, privilege: Privilege, name: FullName) {
         match name.schema.as_str() {
             INFORMATION_SCHEMA | crate::pgcatalog::PG_CATALOG => {}
-            "system" if name.catalog == sluice_planner::catalog::DEFAULT_CATALOG => {
+            "system" if name.catalog == DEFAULT_CATALOG => {
                 self.found.push(Need::Membership(MONITOR, "see what others run"));
             }
             _ if names_files(&name.table) => self.found.push(Need::ReadFile(name.table)),
             _ => {
                 let object = Object::new([&name.catalog, &name.schema, &name.table].map(String::as_str));
                 self.privilege(privilege, object);
-                // A row that is written by its key could be one that is hidden.
                 if privilege != Privilege::Select {
+                    // To make a table of files takes a role that reads them.
+                    if name.catalog == DEFAULT_CATALOG
+                        && self.session.engine().is_of_users_files(&name.schema, &name.table)
+                    {
+                        self.found.push(Need::Membership(WRITE_FILES, "write files of the server"));
+                    }
+                    // A row that is written by its key could be one that is hidden.
                     self.whole(name);
                 }
             }

@@ -151,6 +151,15 @@ fn roles_may_what_was_granted(bed: &Bed, layout: Layout) -> Result<()> {
         let seen = run(&ann, "CREATE VIEW mine AS SELECT 1 AS x; SELECT x FROM mine; DROP VIEW mine").await?;
         ensure!(seen == [[Some("1".to_owned())]], "what ann created has {seen:?}");
         run(&ann, "SELECT count(*) FROM system.queries").await?;
+
+        // Who may write a table of files writes files.
+        let location = bed.scratch("written")?.display().to_string();
+        run(&root, &format!("CREATE EXTERNAL TABLE written (n INT) STORED AS PARQUET LOCATION '{location}/'")).await?;
+        run(&root, "GRANT INSERT ON written TO ann").await?;
+        expect_states(&ann, "42501", &["INSERT INTO written VALUES (1)"]).await?;
+        run(&root, "GRANT pg_write_server_files TO ann").await?;
+        expect_states(&ann, "00000", &["INSERT INTO written VALUES (1)"]).await?;
+        run(&root, "REVOKE pg_write_server_files FROM ann; DROP TABLE written").await?;
         anyhow::Ok(())
     })?;
 
