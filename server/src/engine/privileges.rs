@@ -343,11 +343,18 @@ impl Needs<'_> {
         Ok(())
     }
 
-    /// A change of a table by what the rest of the statement reads.
-    fn change(&mut self, privilege: Privilege, target: &ObjectName, sql: &DfStatement) -> Result<(), EngineError> {
+    /// A change of a table by what the rest of the statement reads, and of the table itself by a condition: which rows
+    /// were changed tells what is in them.
+    fn change(
+        &mut self,
+        privilege: Privilege,
+        target: &ObjectName,
+        has_condition: bool,
+        sql: &DfStatement,
+    ) -> Result<(), EngineError> {
         let reference = object_name_to_table_reference(target.clone(), true)?;
         self.on_reference(privilege, reference.clone());
-        self.of_relations(sql, Some(&reference))
+        self.of_relations(sql, (!has_condition).then_some(&reference))
     }
 
     fn of_sqlparser(&mut self, sql: &DfStatement, inner: &SqlStatement) -> Result<(), EngineError> {
@@ -361,14 +368,14 @@ impl Needs<'_> {
                 insert.source.as_deref().map_or(Ok(()), |query| self.of_query(query))
             }
             SqlStatement::Update(update) => match table_of(&update.table) {
-                Some(target) => self.change(Privilege::Update, target, sql),
+                Some(target) => self.change(Privilege::Update, target, update.selection.is_some(), sql),
                 None => self.for_superusers(),
             },
             SqlStatement::Delete(delete) => {
                 let (FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from)) = &delete.from;
                 match from.as_slice() {
                     [table] if delete.tables.is_empty() => match table_of(table) {
-                        Some(target) => self.change(Privilege::Delete, target, sql),
+                        Some(target) => self.change(Privilege::Delete, target, delete.selection.is_some(), sql),
                         None => self.for_superusers(),
                     },
                     _ => self.for_superusers(),

@@ -139,6 +139,13 @@ fn roles_may_what_was_granted(bed: &Bed, layout: Layout) -> Result<()> {
         let hint = error.as_db_error().and_then(|error| error.hint()).unwrap_or_default().to_owned();
         ensure!(hint.contains("GRANT SELECT"), "the hint is {hint:?}");
 
+        // Which rows a condition finds tells what is in them.
+        run(&root, "GRANT DELETE ON hidden TO ann").await?;
+        expect_states(&ann, "42501", &["DELETE FROM hidden WHERE s = 'secret'"]).await?;
+        let all = state_of(ann.simple_query("DELETE FROM hidden").await)?;
+        ensure!(all != "42501" && all != "00000", "to delete from a view ends with {all}");
+        run(&root, "REVOKE DELETE ON hidden FROM ann").await?;
+
         // A schema contains its tables. What is revoked is gone at once, for statements that are prepared too.
         run(&root, "GRANT SELECT ON SCHEMA public TO PUBLIC").await?;
         expect_states(&ann, "00000", &["SELECT * FROM hidden", "EXPLAIN ANALYZE SELECT * FROM hidden"]).await?;
