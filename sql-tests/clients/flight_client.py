@@ -143,7 +143,7 @@ def a_running_statement_is_cancelled(port: int) -> None:
     def read():
         outcome.append(fails(lambda: client.flight.do_get(info.endpoints[0].ticket, client.options).read_all()))
 
-    reader = threading.Thread(target=read)
+    reader = threading.Thread(target=read, daemon=True)
     reader.start()
     running = f"SELECT count(*) FROM system.queries WHERE state = 'running' AND sql LIKE '{ENDLESS[:60]}%'"
     while client.query(running) == [(0,)]:

@@ -98,7 +98,11 @@ pub fn tickets(info: &FlightInfo) -> Vec<Command> {
 
 /// What a ticket or a descriptor asks for; `None` if it is none of Flight SQL's.
 pub fn command(bytes: &[u8]) -> Option<Command> {
-    Command::try_from(Any::decode(bytes).ok()?).ok()
+    match Command::try_from(Any::decode(bytes).ok()?).ok()? {
+        // So does nothing at all decode.
+        Command::Unknown(_) => None,
+        command => Some(command),
+    }
 }
 
 #[cfg(test)]
