@@ -28,11 +28,15 @@ use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::statistics::StatisticsContext;
 use datafusion::physical_plan::{ExecutionPlan, StatisticsArgs};
 
+use crate::small_batches::CoalesceCrossJoins;
+
 /// DataFusion's rules and those of Cassandra's source, for plans that run as they are.
 pub fn rules_for_one_process() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
     let before_checks = before_checks(&rules);
-    rules.splice(before_checks..before_checks, sluice_executor::cassandra::physical_optimizer_rules());
+    let coalesce = Arc::new(CoalesceCrossJoins) as Arc<dyn PhysicalOptimizerRule + Send + Sync>;
+    let own = sluice_executor::cassandra::physical_optimizer_rules().into_iter().chain([coalesce]);
+    rules.splice(before_checks..before_checks, own);
     rules
 }
 

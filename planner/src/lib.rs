@@ -8,13 +8,17 @@
 //! - [`statement`]: a client's text as statements, DataFusion's and ours
 //! - [`catalog`]: external tables, views and Cassandra catalogs, kept over restarts
 //! - [`barrier`]: predicates and the rows that a policy hides
+//! - [`exists`]: `EXISTS` as a column
 //! - [`distribute`]: rules for plans that are cut into stages
+//! - `small_batches`: batches that are put together
 //! - [`size`]: how many bytes a physical plan will read
 //! - [`suggest`]: "did you mean"
 
 pub mod barrier;
 pub mod catalog;
 pub mod distribute;
+pub mod exists;
 pub mod size;
+mod small_batches;
 pub mod statement;
 pub mod suggest;

@@ -416,7 +416,7 @@ async fn sessions_see_and_end_each_other(service: &Service) -> Result<()> {
         while one.query_one(seen, &[&pid]).await?.get::<_, &str>(0) != "active" {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        Ok(one.query_one(format!("SELECT {function}($1)").as_str(), &[&pid]).await?.get(0))
+        Ok(one.query_one(format!("SELECT {function}($1::int)").as_str(), &[&pid]).await?.get(0))
     };
     let (slept, was_there) = tokio::join!(other.batch_execute("SELECT pg_sleep(100)"), end("pg_cancel_backend"));
     ensure!(was_there? && state(slept)? == "57014");
@@ -440,7 +440,7 @@ async fn sessions_see_and_end_each_other(service: &Service) -> Result<()> {
         ensure!(Instant::now() < deadline, "a session that was ended goes on");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    ensure!(!one.query_one("SELECT pg_cancel_backend($1)", &[&pid]).await?.get::<_, bool>(0));
+    ensure!(!one.query_one("SELECT pg_cancel_backend($1::int)", &[&pid]).await?.get::<_, bool>(0));
     Ok(())
 }
 
