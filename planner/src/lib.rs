@@ -8,7 +8,7 @@
 //! - [`statement`]: a client's text as statements, DataFusion's and ours
 //! - [`catalog`]: external tables, views and Cassandra catalogs, kept over restarts
 //! - [`barrier`]: predicates and the rows that a policy hides
-//! - [`exists`]: `EXISTS` as a column
+//! - [`subqueries`]: `EXISTS` and `IN` where DataFusion makes no join of them
 //! - [`distribute`]: rules for plans that are cut into stages
 //! - `small_batches`: batches that are put together
 //! - [`size`]: how many bytes a physical plan will read
@@ -17,8 +17,8 @@
 pub mod barrier;
 pub mod catalog;
 pub mod distribute;
-pub mod exists;
 pub mod size;
 mod small_batches;
 pub mod statement;
+pub mod subqueries;
 pub mod suggest;

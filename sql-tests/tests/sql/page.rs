@@ -57,10 +57,12 @@ impl Answer {
         serde_json::from_str(&self.body).with_context(|| format!("status {}, no JSON: {}", self.status, self.body))
     }
 
-    /// The objects of an answer that is one a line.
+    /// What an answer of one object a line tells of statements that have ended. That one runs is told of those only that
+    /// are not done at once.
     fn lines(&self) -> Result<Vec<Value>> {
-        let objects = self.body.lines().map(serde_json::from_str).collect::<Result<_, _>>();
-        objects.with_context(|| format!("status {}: {}", self.status, self.body))
+        let objects = self.body.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>();
+        let objects = objects.with_context(|| format!("status {}: {}", self.status, self.body))?;
+        Ok(objects.into_iter().filter(|line| line["running"].is_null()).collect())
     }
 }
 
@@ -97,10 +99,7 @@ fn get(service: &Service, path: &str) -> Result<Value> {
 
 /// Runs a text as the page does.
 fn run_sql(service: &Service, body: &Value) -> Result<Vec<Value>> {
-    let mut lines = send(service, "POST", "/api/sql", &[OWN, JSON], &body.to_string())?.lines()?;
-    // That a statement runs is told of those only that are not done at once.
-    lines.retain(|line| line["running"].is_null());
-    Ok(lines)
+    send(service, "POST", "/api/sql", &[OWN, JSON], &body.to_string())?.lines()
 }
 
 /// The query with that text, newest first, once it is as wanted.

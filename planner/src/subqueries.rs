@@ -1,37 +1,44 @@
-//! `EXISTS` among the columns of a query.
+//! `EXISTS` and `IN` where DataFusion makes no join of them.
 //!
 //! DataFusion turns `EXISTS` into a join where it filters, and knows nothing to do with it in a `SELECT` list, where a
-//! scalar subquery becomes a join. So there it is asked how many rows the subquery has.
+//! scalar subquery becomes a join. So there it is asked how many rows the subquery has. `IN` beside an `OR` becomes a join
+//! unless the subquery's column is an expression without a name, which is then taken for two columns of one name
+//! (`build_join` in `datafusion_optimizer::decorrelate_predicate_subquery`). So it gets a name.
 
 use std::sync::Arc;
 
-use datafusion::common::Spans;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, Spans};
 use datafusion::error::Result;
 use datafusion::functions_aggregate::count::count_all;
-use datafusion::logical_expr::expr::Exists;
+use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{
     Expr, FetchType, LogicalPlan, LogicalPlanBuilder, Operator, SkipType, Subquery, binary_expr, lit,
 };
 use datafusion::optimizer::AnalyzerRule;
 
-/// Counts the rows of an `EXISTS` that is a part of a column.
+/// Counts the rows of an `EXISTS` that is a part of a column, and names the columns of `IN`.
 #[derive(Debug)]
-pub struct CountForExists;
+pub struct PrepareSubqueries;
 
-impl AnalyzerRule for CountForExists {
+impl AnalyzerRule for PrepareSubqueries {
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
         let rewritten = plan.transform_down_with_subqueries(|node| {
-            if !matches!(node, LogicalPlan::Projection(_)) {
-                return Ok(Transformed::no(node));
-            }
+            let is_column = match node {
+                LogicalPlan::Projection(_) => true,
+                LogicalPlan::Filter(_) => false,
+                _ => return Ok(Transformed::no(node)),
+            };
             let names = NamePreserver::new(&node);
             node.map_expressions(|column| {
                 let name = names.save(&column);
                 let rewritten = column.transform_up(|part| match part {
-                    Expr::Exists(exists) => rows_exist(exists).map(Transformed::yes),
+                    Expr::Exists(exists) if is_column => rows_exist(exists).map(Transformed::yes),
+                    Expr::InSubquery(is_in) if has_no_name(&is_in.subquery.subquery) => {
+                        with_name(is_in).map(|is_in| Transformed::yes(Expr::InSubquery(is_in)))
+                    }
                     other => Ok(Transformed::no(other)),
                 })?;
                 Ok(if rewritten.transformed { rewritten.update_data(|column| name.restore(column)) } else { rewritten })
@@ -42,8 +49,24 @@ impl AnalyzerRule for CountForExists {
     }
 
     fn name(&self) -> &str {
-        "count_for_exists"
+        "prepare_subqueries"
     }
+}
+
+/// Whether the first column of a plan is an expression without an alias.
+fn has_no_name(plan: &LogicalPlan) -> bool {
+    match plan.head_output_expr() {
+        Ok(Some(Expr::Column(column))) => column.relation.is_none(),
+        Ok(Some(Expr::Alias(_))) | Ok(None) | Err(_) => false,
+        Ok(Some(_)) => true,
+    }
+}
+
+fn with_name(mut is_in: InSubquery) -> Result<InSubquery> {
+    let plan = is_in.subquery.subquery.as_ref();
+    let column = Expr::Column(Column::from(plan.schema().qualified_field(0))).alias("value");
+    is_in.subquery.subquery = Arc::new(LogicalPlanBuilder::from(plan.clone()).project([column])?.build()?);
+    Ok(is_in)
 }
 
 /// Whether there are rows, as a comparison with their number.
