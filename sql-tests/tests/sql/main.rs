@@ -12,6 +12,7 @@
 //! that stop nodes.
 
 mod access;
+mod attacks;
 mod bed;
 mod cassandra_faults;
 mod cassandra_load;
@@ -86,6 +87,7 @@ fn main() -> ExitCode {
     apart.extend(malformed::trials(&bed));
     apart.extend(tokio_postgres_client::measured(&bed));
     apart.extend(access::trials(&bed));
+    apart.extend(attacks::trials(&bed));
     apart.extend(policies::trials(&bed));
     apart.extend(endpoints::trials(&bed));
     apart.extend(peers::trials(&bed));
