@@ -92,6 +92,12 @@ type Shared = Arc<OnceCell<Arc<CassandraCluster>>>;
 /// their cluster by its options.
 static CLUSTERS: LazyLock<Mutex<HashMap<CassandraOptions, Shared>>> = LazyLock::new(Mutex::default);
 
+/// Whether a table's columns are known. The driver asks for tables and columns at the same time, and hears of a table that
+/// was made in between without any.
+fn is_whole(table: &Table) -> bool {
+    !table.partition_key.is_empty()
+}
+
 impl CassandraCluster {
     /// The connection for these options, made now if there is none. A failure is not remembered.
     pub async fn shared(options: &CassandraOptions) -> Result<Arc<Self>, CassandraError> {
@@ -217,6 +223,10 @@ impl CassandraCluster {
 
     /// A table's or materialized view's columns and keys.
     pub fn table(&self, keyspace: &str, table: &str) -> Option<Table> {
+        self.heard_of(keyspace, table).filter(is_whole)
+    }
+
+    fn heard_of(&self, keyspace: &str, table: &str) -> Option<Table> {
         let state = self.state();
         let keyspace = state.get_keyspace(keyspace)?;
         let table = keyspace.tables.get(table).or_else(|| keyspace.views.get(table).map(|view| &view.view_metadata));
@@ -232,7 +242,11 @@ impl CassandraCluster {
         }
         let mut asked = self.asked_for_tables.lock().await;
         // Somebody else may have asked while this one waited.
-        if asked.is_none_or(|at| at.elapsed() >= LEAST_REFRESH_INTERVAL) && self.table(keyspace, table).is_none() {
+        let may_be_there = match self.heard_of(keyspace, table) {
+            Some(found) => !is_whole(&found),
+            None => asked.is_none_or(|at| at.elapsed() >= LEAST_REFRESH_INTERVAL),
+        };
+        if may_be_there {
             self.refresh().await?;
             *asked = Some(Instant::now());
         }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, TryLockError};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,6 +14,7 @@ use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream};
 use futures::Stream;
 use serde::Serialize;
 use sluice_scheduler::cluster::{Admitted, Allocation, StageSummary};
+use tokio::task::AbortHandle;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::error::{EngineError, SqlState};
@@ -412,28 +413,69 @@ impl Drop for WaitedFor {
 /// Something to be done when a result has been read, or will not be read any more.
 type OnDrop = Box<dyn FnOnce() + Send>;
 
+/// What makes a query's rows, and what is to be done when they are no longer made.
+struct Rows {
+    made_by: SendableRecordBatchStream,
+    _end: End,
+}
+
+struct End(Option<OnDrop>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if let Some(on_drop) = self.0.take() {
+            on_drop();
+        }
+    }
+}
+
 /// A query's rows: ends with an error when the query is stopped, and cleans up when it is dropped.
+///
+/// A query that is stopped gives back what it holds also while nobody asks for rows, as when its client does not read.
 pub(super) struct QueryStream {
     schema: SchemaRef,
-    inner: Option<SendableRecordBatchStream>,
+    rows: Arc<Mutex<Option<Rows>>>,
     record: Arc<QueryRecord>,
     stopped: Pin<Box<WaitForCancellationFutureOwned>>,
-    on_drop: Option<OnDrop>,
+    is_over: bool,
+    watch: Option<AbortHandle>,
 }
 
 impl QueryStream {
     pub(super) fn new(inner: SendableRecordBatchStream, record: Arc<QueryRecord>, on_drop: Option<OnDrop>) -> Self {
         let stopped = Box::pin(record.control.token.clone().cancelled_owned());
-        Self { schema: inner.schema(), inner: Some(inner), record, stopped, on_drop }
+        let schema = inner.schema();
+        let rows = Arc::new(Mutex::new(Some(Rows { made_by: inner, _end: End(on_drop) })));
+        let runtime = tokio::runtime::Handle::try_current().ok();
+        let watch =
+            runtime.map(|runtime| runtime.spawn(let_go_if_stopped(rows.clone(), record.clone())).abort_handle());
+        Self { schema, rows, record, stopped, is_over: false, watch }
     }
 
     fn finish(&mut self, error: Option<&EngineError>) {
-        self.record.ended(error);
-        self.inner = None;
-        if let Some(on_drop) = self.on_drop.take() {
-            on_drop();
+        self.is_over = true;
+        if let Some(watch) = self.watch.take() {
+            watch.abort();
         }
+        self.record.ended(error);
+        drop(self.rows.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
+}
+
+/// Lets go of a query's rows when the query is stopped.
+async fn let_go_if_stopped(rows: Arc<Mutex<Option<Rows>>>, record: Arc<QueryRecord>) {
+    /// Between two looks whether a batch is still being made.
+    const PAUSE: Duration = Duration::from_millis(50);
+    record.control.stopped().await;
+    loop {
+        match rows.try_lock() {
+            Err(TryLockError::WouldBlock) => {}
+            Ok(mut rows) => break drop(rows.take()),
+            Err(TryLockError::Poisoned(rows)) => break drop(rows.into_inner().take()),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    record.ended(Some(&record.control.error()));
 }
 
 impl Stream for QueryStream {
@@ -441,13 +483,22 @@ impl Stream for QueryStream {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        let Some(inner) = this.inner.as_mut() else { return Poll::Ready(None) };
-        if this.stopped.as_mut().poll(cx).is_ready() {
+        if this.is_over {
+            return Poll::Ready(None);
+        }
+        let polled = match this.stopped.as_mut().poll(cx) {
+            Poll::Ready(()) => None,
+            Poll::Pending => {
+                let mut rows = this.rows.lock().unwrap_or_else(PoisonError::into_inner);
+                rows.as_mut().map(|rows| rows.made_by.as_mut().poll_next(cx))
+            }
+        };
+        let Some(polled) = polled else {
             let error = this.record.control.error();
             this.finish(Some(&error));
             return Poll::Ready(Some(Err(DataFusionError::External(Box::new(error)))));
-        }
-        match std::task::ready!(inner.as_mut().poll_next(cx)) {
+        };
+        match std::task::ready!(polled) {
             Some(Ok(batch)) => {
                 this.record.rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
                 this.record.observers.returned(&batch);
@@ -474,7 +525,7 @@ impl RecordBatchStream for QueryStream {
 
 impl Drop for QueryStream {
     fn drop(&mut self) {
-        if self.inner.is_some() {
+        if !self.is_over {
             self.record.control.stop(StopReason::User);
             let error = self.record.control.error();
             self.finish(Some(&error));

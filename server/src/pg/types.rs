@@ -36,6 +36,8 @@ pub enum PgType {
     Record,
     /// A one-dimensional array; never of arrays, records or JSON.
     Array(Element),
+    /// `int2vector` or `oidvector`, which the catalog has for keys.
+    Vector(Element),
 }
 
 /// An element type of an array.
@@ -121,6 +123,8 @@ impl PgType {
             Self::Numeric => 1700,
             Self::Uuid => 2950,
             Self::Record => 2249,
+            Self::Vector(Element::Oid) => 30,
+            Self::Vector(_) => 22,
             Self::Array(element) => ELEMENTS.iter().find(|(of, _, _)| *of == element).map_or(1009, |(_, _, oid)| *oid),
         }
     }
@@ -147,6 +151,8 @@ impl PgType {
             Some("name") if is_text => return Self::Name,
             Some("char") if is_text => return Self::Char,
             Some("json") if is_text => return Self::Json,
+            Some("int2vector") if matches!(field.data_type(), DataType::List(_)) => return Self::Vector(Element::Int2),
+            Some("oidvector") if matches!(field.data_type(), DataType::List(_)) => return Self::Vector(Element::Oid),
             _ => {}
         }
         let is_uuid = field.metadata().get("ARROW:extension:name").is_some_and(|name| name == "arrow.uuid");

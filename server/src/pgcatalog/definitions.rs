@@ -106,14 +106,14 @@ fn column(text: &str) -> Option<(Field, Option<String>)> {
         None => (text, None),
     };
     let (name, type_name) = column.split_once(':')?;
-    let element = type_name.trim_end_matches("[]");
+    let element = type_name.trim_end_matches("[]").trim_end_matches("vector");
     let (_, data_type) = TYPES.iter().find(|(known, _)| *known == element)?;
     let mut field = if element == type_name {
         Field::new(name, data_type.clone(), true)
     } else {
         Field::new_list(name, Field::new_list_field(data_type.clone(), true), true)
     };
-    if matches!(type_name, "oid" | "name" | "char") {
+    if matches!(type_name, "oid" | "name" | "char" | "int2vector" | "oidvector") {
         field = field.with_metadata([(PG_TYPE_METADATA.to_owned(), type_name.to_owned())].into());
     }
     Some((field, default))

@@ -90,7 +90,11 @@ pub fn cell(array: &ArrayRef, pg_type: PgType, options: EncodeOptions) -> Result
 
 /// Dimensions, whether there are nulls, the element type; for the one dimension its size and lower bound.
 fn list(array: &ArrayRef, pg_type: PgType, options: EncodeOptions) -> Result<Cell, ArrowError> {
-    let PgType::Array(element) = pg_type else { return json::cell(array, options) };
+    let (element, first) = match pg_type {
+        PgType::Array(element) => (element, 1),
+        PgType::Vector(element) => (element, 0),
+        _ => return json::cell(array, options),
+    };
     let lists = Lists::of(array)?.ok_or_else(|| unexpected(array))?;
     let item = cell(&lists.values, element.pg_type(), options)?;
     Ok(Box::new(move |row, out| {
@@ -103,7 +107,7 @@ fn list(array: &ArrayRef, pg_type: PgType, options: EncodeOptions) -> Result<Cel
             return;
         }
         out.put_i32(i32::try_from(range.len()).unwrap_or(i32::MAX));
-        out.put_i32(1);
+        out.put_i32(first);
         for index in range {
             put_value(out, lists.is_null(index), |out| item(index, out));
         }

@@ -114,16 +114,20 @@ pub fn cell(array: &ArrayRef, pg_type: PgType, options: EncodeOptions) -> Result
     })
 }
 
-/// `{1,2,NULL}`
+/// `{1,2,NULL}`, and `1 2` of a vector
 fn list(array: &ArrayRef, pg_type: PgType, options: EncodeOptions) -> Result<Cell, ArrowError> {
-    let PgType::Array(element) = pg_type else { return json::cell(array, options) };
+    let (element, [begin, comma, end]) = match pg_type {
+        PgType::Array(element) => (element, ["{", ",", "}"]),
+        PgType::Vector(element) => (element, ["", " ", ""]),
+        _ => return json::cell(array, options),
+    };
     let lists = Lists::of(array)?.ok_or_else(|| unexpected(array))?;
     let item = cell(&lists.values, element.pg_type(), options)?;
     Ok(Box::new(move |row, out| {
-        out.put_u8(b'{');
+        out.put_slice(begin.as_bytes());
         for (position, index) in (lists.range)(row).enumerate() {
             if position > 0 {
-                out.put_u8(b',');
+                out.put_slice(comma.as_bytes());
             }
             if lists.is_null(index) {
                 out.put_slice(b"NULL");
@@ -131,7 +135,7 @@ fn list(array: &ArrayRef, pg_type: PgType, options: EncodeOptions) -> Result<Cel
                 put_quoted(out, &item, index, needs_quotes_in_array, put_escaped_in_array);
             }
         }
-        out.put_u8(b'}');
+        out.put_slice(end.as_bytes());
     }))
 }
 
