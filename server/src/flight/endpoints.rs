@@ -2,7 +2,7 @@
 //!
 //! Where executors serve clients, a query in stages runs when its endpoints are asked for: Ballista's stages have a
 //! barrier, so that no row is there before the last stage has ended. Each endpoint names an executor first and this
-//! service second, by which a client that cannot reach the executor gets the same rows. Every other statement has one
+//! service second, by which a client that cannot reach the executor gets the same rows. Every other query has one
 //! endpoint, and runs when its ticket is redeemed.
 
 use std::sync::Arc;
