@@ -229,8 +229,16 @@ fn what_was_recorded_is_refused(bed: &Bed) -> Result<()> {
         let mut answer = Vec::new();
         // Whether it ends in good order or is reset, it ends.
         let _ = tokio::time::timeout(PATIENCE, again.read_to_end(&mut answer)).await.context("it is kept open")?;
-        let log = service.output();
-        ensure!(log.contains("refused a stranger") && log.contains("127.0.0.99"), "the log does not tell:\n{log}");
+        // The line may come after the connection's end.
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let log = service.output();
+            if log.contains("refused a stranger") && log.contains("127.0.0.99") {
+                break;
+            }
+            ensure!(Instant::now() < deadline, "the log does not tell:\n{log}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
         ensure!(executor_count(&service).await? == left, "an executor was let in");
         service.check_serving().await
     })
