@@ -147,7 +147,7 @@ fn a_bar_leaves_no_trace(bed: &Bed, layout: Layout) -> Result<()> {
     let text = in_terminal(bed, &service, &folder, "SELECT 1 AS one")?;
     ensure!(text == "one\r\n1\r\n", "a fast statement shows {text:?}");
 
-    let in_stages = "SET sluice.single_task_max_bytes = 0; SET statement_timeout = '9s';";
+    let in_stages = "SET sluice.single_task_max_bytes = 0; SET statement_timeout = '15s';";
     let lines = bed.tpch("0.1")?.join("lineitem.parquet").display().to_string();
     let slow = format!("SELECT count(*) FROM '{lines}' a JOIN '{lines}' b ON a.l_linenumber = b.l_linenumber");
     let text = in_terminal(bed, &service, &folder, &format!("{in_stages} {slow}"))?;
