@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -458,24 +458,20 @@ impl QueryStream {
             watch.abort();
         }
         self.record.ended(error);
-        drop(self.rows.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let_go(&self.rows);
     }
 }
 
 /// Lets go of a query's rows when the query is stopped.
 async fn let_go_if_stopped(rows: Arc<Mutex<Option<Rows>>>, record: Arc<QueryRecord>) {
-    /// Between two looks whether a batch is still being made.
-    const PAUSE: Duration = Duration::from_millis(50);
     record.control.stopped().await;
-    loop {
-        match rows.try_lock() {
-            Err(TryLockError::WouldBlock) => {}
-            Ok(mut rows) => break drop(rows.take()),
-            Err(TryLockError::Poisoned(rows)) => break drop(rows.into_inner().take()),
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
+    let_go(&rows);
     record.ended(Some(&record.control.error()));
+}
+
+/// Waits for a poll of the rows that is under way, which is short: queries compute on threads of their own.
+fn let_go(rows: &Mutex<Option<Rows>>) {
+    drop(rows.lock().unwrap_or_else(PoisonError::into_inner).take());
 }
 
 impl Stream for QueryStream {
