@@ -87,7 +87,7 @@ fn line(told: &str, elapsed: Duration) -> String {
         let (ended, count) = (stage.partitions_ended, stage.partition_count);
         format!("stage {}: {ended}/{count} tasks, {} rows", stage.stage_id, stage.rows)
     });
-    format!("[{bar}] {stages}, {elapsed}; {}", running.collect::<Vec<_>>().join("; "))
+    [format!("[{bar}] {stages}, {elapsed}")].into_iter().chain(running).collect::<Vec<_>>().join("; ")
 }
 
 fn time(elapsed: Duration) -> String {
@@ -107,6 +107,8 @@ mod tests {
         let drawn =
             "[############............] 1/4 stages, 1:05 min; stage 2: 4/8 tasks, 30 rows; stage 3: 4/8 tasks, 0 rows";
         assert_eq!(line(told, Duration::from_secs(65)), drawn);
+        let between = line("1 of 4 stages ended", Duration::from_secs(2));
+        assert_eq!(between, "[######..................] 1/4 stages, 2 s");
         assert_eq!(line("", Duration::from_millis(4_200)), "runs, 4 s");
         let waits = "waits for its turn in queue root.bi";
         assert_eq!(line(waits, Duration::from_secs(3)), format!("{waits}, 3 s"));
