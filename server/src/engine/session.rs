@@ -829,11 +829,6 @@ impl Session {
         *self.transaction.write().unwrap_or_else(PoisonError::into_inner) = status;
     }
 
-    /// Whether there is something to tell the client.
-    pub fn has_notices(&self) -> bool {
-        !self.notices.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
-    }
-
     /// Notices since the last call.
     pub fn take_notices(&self) -> Vec<Notice> {
         std::mem::take(&mut *self.notices.lock().unwrap_or_else(PoisonError::into_inner))

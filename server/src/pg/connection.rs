@@ -182,17 +182,17 @@ impl<'a> Connection<'a> {
         self.wire.flush().await
     }
 
-    /// Waits for a statement; what it has to say in the meantime leaves now and then.
+    /// Waits for a statement. What it has to say in the meantime leaves now and then, and so do the results of the
+    /// statements before it: they are known to the client before the first notice about this one.
     pub(super) async fn with_notices<T>(&mut self, run: impl Future<Output = T>) -> Result<T, Failure> {
         let mut run = std::pin::pin!(run);
         loop {
             match self.wire.while_connected(tokio::time::timeout(NOTICE_EVERY, run.as_mut())).await? {
                 Ok(done) => return Ok(done),
-                Err(_elapsed) if self.session.has_notices() => {
+                Err(_elapsed) => {
                     self.put_notices();
                     self.wire.flush().await?;
                 }
-                Err(_elapsed) => {}
             }
         }
     }
