@@ -9,6 +9,7 @@
 //! - [`catalog`]: external tables, views and Cassandra catalogs, kept over restarts
 //! - [`barrier`]: predicates and the rows that a policy hides
 //! - [`subqueries`]: `EXISTS` and `IN` where DataFusion makes no join of them
+//! - [`table_functions`]: scans of table functions that are told apart
 //! - [`distribute`]: rules for plans that are cut into stages
 //! - `small_batches`: batches that are put together
 //! - [`size`]: how many bytes a physical plan will read
@@ -22,3 +23,4 @@ mod small_batches;
 pub mod statement;
 pub mod subqueries;
 pub mod suggest;
+pub mod table_functions;

@@ -1,21 +1,22 @@
 //! `EXISTS` and `IN` where DataFusion makes no join of them.
 //!
-//! DataFusion turns `EXISTS` into a join where it filters, and knows nothing to do with it in a `SELECT` list, where a
-//! scalar subquery becomes a join. So there it is asked how many rows the subquery has. `IN` beside an `OR` becomes a join
+//! DataFusion turns `EXISTS` and `IN` into joins where they filter, and knows nothing to do with them in a `SELECT` list,
+//! where a scalar subquery becomes a join. So there it is asked how many rows the subquery has: at all for `EXISTS`; for
+//! `IN` with that value, and with null, which makes it unknown. `IN` beside an `OR` becomes a join
 //! unless the subquery's column is an expression without a name, which is then taken for two columns of one name
 //! (`build_join` in `datafusion_optimizer::decorrelate_predicate_subquery`). So it gets a name.
 
 use std::sync::Arc;
 
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, Spans};
-use datafusion::error::Result;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema, ScalarValue, Spans, plan_err};
+use datafusion::error::{DataFusionError, Result};
 use datafusion::functions_aggregate::count::count_all;
 use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{
-    Expr, FetchType, LogicalPlan, LogicalPlanBuilder, Operator, SkipType, Subquery, binary_expr, lit,
+    Expr, FetchType, LogicalPlan, LogicalPlanBuilder, SkipType, Subquery, and, lit, not, or,
 };
 use datafusion::optimizer::AnalyzerRule;
 
@@ -31,11 +32,16 @@ impl AnalyzerRule for PrepareSubqueries {
                 LogicalPlan::Filter(_) => false,
                 _ => return Ok(Transformed::no(node)),
             };
+            let outer = node.inputs().first().map(|input| input.schema().clone());
             let names = NamePreserver::new(&node);
             node.map_expressions(|column| {
                 let name = names.save(&column);
                 let rewritten = column.transform_up(|part| match part {
                     Expr::Exists(exists) if is_column => rows_exist(exists).map(Transformed::yes),
+                    Expr::InSubquery(is_in) if is_column => match &outer {
+                        Some(outer) => rows_have(is_in, outer).map(Transformed::yes),
+                        None => Ok(Transformed::no(Expr::InSubquery(is_in))),
+                    },
                     Expr::InSubquery(is_in) if has_no_name(&is_in.subquery.subquery) => {
                         with_name(is_in).map(|is_in| Transformed::yes(Expr::InSubquery(is_in)))
                     }
@@ -71,15 +77,60 @@ fn with_name(mut is_in: InSubquery) -> Result<InSubquery> {
 
 /// Whether there are rows, as a comparison with their number.
 fn rows_exist(exists: Exists) -> Result<Expr> {
-    let Exists { subquery: Subquery { subquery, outer_ref_columns, .. }, negated } = exists;
-    let mut rows = LogicalPlanBuilder::from(without_limit(&subquery)?);
-    if outer_ref_columns.is_empty() {
+    let Exists { subquery, negated } = exists;
+    let mut rows = LogicalPlanBuilder::from(without_limit(&subquery.subquery)?);
+    if subquery.outer_ref_columns.is_empty() {
         // One is enough; what belongs to a row of the outer query cannot be limited for each.
         rows = rows.limit(0, Some(1))?;
     }
+    let exist = count_of(rows, subquery.outer_ref_columns)?.gt(lit(0_i64));
+    Ok(if negated { not(exist) } else { exist })
+}
+
+/// The number of rows, for each row of the outer query if it has a part in them.
+fn count_of(rows: LogicalPlanBuilder, outer_ref_columns: Vec<Expr>) -> Result<Expr> {
     let count = rows.aggregate(Vec::<Expr>::new(), [count_all()])?.build()?;
-    let count = Expr::ScalarSubquery(Subquery { subquery: Arc::new(count), outer_ref_columns, spans: Spans::new() });
-    Ok(binary_expr(count, if negated { Operator::Eq } else { Operator::Gt }, lit(0_i64)))
+    Ok(Expr::ScalarSubquery(Subquery { subquery: Arc::new(count), outer_ref_columns, spans: Spans::new() }))
+}
+
+/// Whether a value is among the rows, which is unknown if it is not and a null is, or if it is a null and there are rows.
+fn rows_have(is_in: InSubquery, outer: &DFSchema) -> Result<Expr> {
+    let InSubquery { expr: sought, subquery, negated } = is_in;
+    if sought.exists(|part| Ok(matches!(part, Expr::ScalarSubquery(_))))? {
+        return plan_err!("IN cannot take its left side from a subquery in a SELECT list: move one of them to FROM");
+    }
+    let of_outer = outer_references(sought.as_ref().clone(), outer)?;
+    let rows = || LogicalPlanBuilder::from(subquery.subquery.as_ref().clone());
+    let value = || Expr::Column(Column::from(subquery.subquery.schema().qualified_field(0)));
+    let without = subquery.outer_ref_columns.clone();
+    let mut with_sought = without.clone();
+    of_outer.apply(|part| {
+        if matches!(part, Expr::OuterReferenceColumn(..)) && !with_sought.contains(part) {
+            with_sought.push(part.clone());
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    let are_some = |rows: LogicalPlanBuilder, of_outer: Vec<Expr>| {
+        Ok::<_, DataFusionError>(count_of(rows, of_outer)?.gt(lit(0_i64)))
+    };
+    let is_found = are_some(rows().filter(value().eq(of_outer))?, with_sought)?;
+    let is_null_there = are_some(rows().filter(value().is_null())?, without.clone())?;
+    let is_unknown = or(is_null_there, and(sought.is_null(), are_some(rows(), without)?));
+    // What is false stays so, and what is true becomes unknown.
+    let found = or(is_found, and(is_unknown, lit(ScalarValue::Boolean(None))));
+    Ok(if negated { not(found) } else { found })
+}
+
+/// An expression of the outer query as a subquery of it sees it.
+fn outer_references(expression: Expr, outer: &DFSchema) -> Result<Expr> {
+    let referenced = expression.transform_up(|part| match part {
+        Expr::Column(column) => {
+            let (_, field) = outer.qualified_field_from_column(&column)?;
+            Ok(Transformed::yes(Expr::OuterReferenceColumn(field.clone(), column)))
+        }
+        other => Ok(Transformed::no(other)),
+    })?;
+    Ok(referenced.data)
 }
 
 /// `LIMIT 1` says nothing about whether there are rows.

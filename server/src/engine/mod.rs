@@ -89,6 +89,7 @@ use sluice_planner::barrier::with_barriers;
 use sluice_planner::catalog::{CatalogDefinition, CatalogStore, DEFAULT_CATALOG, DEFAULT_SCHEMA, TableDefinition};
 use sluice_planner::distribute::{rules_for_one_process, rules_for_stages};
 use sluice_planner::subqueries::PrepareSubqueries;
+use sluice_planner::table_functions::TellTableFunctionsApart;
 use sluice_scheduler::cluster::{
     ExecutorSummary, FrameworksService, QueueSummary, Scheduler, SchedulerOptions, StageSummary,
 };
@@ -587,7 +588,10 @@ fn base_state(config: SessionConfig, catalogs: &CatalogStore, runtime: &Arc<Runt
         .with_runtime_env(runtime.clone())
         .with_catalog_list(catalogs.names())
         .with_default_features();
-    let mut state = with_cassandra(builder).with_analyzer_rule(Arc::new(PrepareSubqueries)).build();
+    let mut state = with_cassandra(builder)
+        .with_analyzer_rule(Arc::new(TellTableFunctionsApart))
+        .with_analyzer_rule(Arc::new(PrepareSubqueries))
+        .build();
     // File formats by name, for COPY ... STORED AS.
     for format in SessionStateDefaults::default_file_formats() {
         // Formats that are already there are the same ones.
