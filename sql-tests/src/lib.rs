@@ -6,7 +6,7 @@
 //! - [`cassandra`]: a cluster of real nodes through `cassandra/cluster.sh`, and CQL spoken to it directly
 //! - [`sample_data`]: TPC-H as Parquet, made once by the binary
 //! - [`python`]: DuckDB and the Python clients in a virtual environment of their own
-//! - [`java`], [`go`], [`node`]: JDBC drivers, pgx, node-postgres; [`program`] runs them
+//! - [`java`], [`go`], [`node`]: JDBC drivers, pgx, ADBC, node-postgres; [`program`] runs them
 //! - [`runner`]: `.slt` files over the PostgreSQL protocol
 //! - [`answers`]: two answers compared as SQL means them: ties in any order, floats within their precision
 

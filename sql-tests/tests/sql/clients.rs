@@ -1,5 +1,5 @@
 //! Real clients against both layouts: psql, psycopg, asyncpg, SQLAlchemy, node-postgres, pgx, two JDBC drivers, ADBC's
-//! Flight SQL driver, `sluice sql`.
+//! Flight SQL driver from Python and Go, `sluice sql`.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -15,7 +15,7 @@ use crate::bed::{Bed, trial};
 
 type Check = fn(&Bed, &Service) -> Result<()>;
 
-const CHECKS: [(&str, Check); 17] = [
+const CHECKS: [(&str, Check); 18] = [
     ("psycopg", psycopg),
     ("asyncpg", asyncpg),
     ("sqlalchemy", sqlalchemy),
@@ -24,6 +24,7 @@ const CHECKS: [(&str, Check); 17] = [
     ("jdbc_postgresql", jdbc_postgresql),
     ("jdbc_flight_sql", jdbc_flight_sql),
     ("adbc_flight_sql", adbc_flight_sql),
+    ("adbc_in_go", adbc_in_go),
     ("adbc_ingest", adbc_ingest),
     ("pyarrow_flight", pyarrow_flight),
     ("psql_runs_statements", psql_runs_statements),
@@ -86,7 +87,7 @@ fn node_postgres(_: &Bed, service: &Service) -> Result<()> {
 }
 
 fn pgx(_: &Bed, service: &Service) -> Result<()> {
-    go::run_client(service.pg_port)
+    go::run_client("pgx", service.pg_port)
 }
 
 fn jdbc_postgresql(_: &Bed, service: &Service) -> Result<()> {
@@ -99,6 +100,10 @@ fn jdbc_flight_sql(_: &Bed, service: &Service) -> Result<()> {
 
 fn adbc_flight_sql(bed: &Bed, service: &Service) -> Result<()> {
     python::run(bed.python()?, "clients/adbc_client.py", &[&service.flight_port.to_string()]).map(|_| ())
+}
+
+fn adbc_in_go(_: &Bed, service: &Service) -> Result<()> {
+    go::run_client("adbc", service.flight_port)
 }
 
 fn adbc_ingest(bed: &Bed, service: &Service) -> Result<()> {

@@ -1,4 +1,4 @@
-module sluice/clients/go
+module sluice/clients/go/pgx
 
 go 1.19
 
