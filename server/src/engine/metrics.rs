@@ -78,7 +78,7 @@ impl Metrics {
         let mut metrics = Self {
             registry: Registry::with_prefix("sluice"),
             queries: Family::default(),
-            durations: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS.into_iter())),
+            durations: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS)),
             rows: Counter::default(),
             bytes: Counter::default(),
             errors: Family::default(),

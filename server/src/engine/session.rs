@@ -1060,7 +1060,7 @@ impl Session {
     pub fn running_query(&self) -> Option<String> {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let records = running.iter().filter_map(Weak::upgrade);
-        records.filter(|record| record.is_running()).last().map(|record| record.id.clone())
+        records.rev().find(|record| record.is_running()).map(|record| record.id.clone())
     }
 
     /// The client has all that it wants of a query's rows: the query has ended well.

@@ -53,7 +53,7 @@ impl Collector {
         let collector = Self::default();
         let service = TraceServiceServer::new(collector.clone());
         bed.block_on(async {
-            tokio::spawn(tonic::transport::Server::builder().add_service(service).serve(([127, 0, 0, 1], port).into()))
+            tokio::spawn(tonic::transport::Server::builder().add_service(service).serve(([127, 0, 0, 1], port).into()));
         });
         collector
     }
