@@ -1,10 +1,10 @@
 //! `EXISTS` and `IN` where DataFusion makes no join of them.
 //!
-//! DataFusion turns `EXISTS` and `IN` into joins where they filter, and knows nothing to do with them in a `SELECT` list,
-//! where a scalar subquery becomes a join. So there it is asked how many rows the subquery has: at all for `EXISTS`; for
-//! `IN` with that value, and with null, which makes it unknown. `IN` beside an `OR` becomes a join
-//! unless the subquery's column is an expression without a name, which is then taken for two columns of one name
-//! (`build_join` in `datafusion_optimizer::decorrelate_predicate_subquery`). So it gets a name.
+//! DataFusion turns `EXISTS` and `IN` into joins where they filter, and knows nothing to do with them in a `SELECT`
+//! list, where a scalar subquery becomes a join. So there it is asked how many rows the subquery has: at all for
+//! `EXISTS`; for `IN` with that value, and with null, which makes it unknown. `IN` beside an `OR` becomes a join unless
+//! the subquery's column is an expression without a name, which is then taken for two columns of one name (`build_join`
+//! in `datafusion_optimizer::decorrelate_predicate_subquery`). So it gets a name.
 
 use std::sync::Arc;
 
@@ -93,7 +93,7 @@ fn count_of(rows: LogicalPlanBuilder, outer_ref_columns: Vec<Expr>) -> Result<Ex
     Ok(Expr::ScalarSubquery(Subquery { subquery: Arc::new(count), outer_ref_columns, spans: Spans::new() }))
 }
 
-/// Whether a value is among the rows, which is unknown if it is not and a null is, or if it is a null and there are rows.
+/// Whether a value is among the rows: unknown if it is not and a null is, or if it is a null and there are rows.
 fn rows_have(is_in: InSubquery, outer: &DFSchema) -> Result<Expr> {
     let InSubquery { expr: sought, subquery, negated } = is_in;
     if sought.exists(|part| Ok(matches!(part, Expr::ScalarSubquery(_))))? {

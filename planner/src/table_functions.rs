@@ -1,8 +1,9 @@
 //! Scans of table functions that are told apart.
 //!
 //! Two scans are the same to DataFusion if their tables have the same name (`PartialEq` of `TableScan` in
-//! `datafusion_expr`), and all calls of `generate_series` are scans of `generate_series()`. So of the subqueries
-//! `(SELECT max(value) FROM generate_series(1, 3))` and `(SELECT max(value) FROM generate_series(1, 5))` it would run one.
+//! `datafusion_expr`), and all calls of `generate_series` are scans of `generate_series()`. So of the two subqueries in
+//! `SELECT (SELECT max(value) FROM generate_series(1, 3)), (SELECT max(value) FROM generate_series(1, 5))` it would run
+//! one.
 
 use std::sync::Arc;
 
