@@ -9,9 +9,9 @@
 use std::sync::Arc;
 
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, ScalarValue, Spans, plan_err};
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use datafusion::functions_aggregate::count::count_all;
 use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
@@ -27,25 +27,22 @@ pub struct PrepareSubqueries;
 impl AnalyzerRule for PrepareSubqueries {
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
         let rewritten = plan.transform_down_with_subqueries(|node| {
-            let is_column = match node {
-                LogicalPlan::Projection(_) => true,
-                LogicalPlan::Filter(_) => false,
+            // What the columns of a SELECT list are made of.
+            let columns_of = match &node {
+                LogicalPlan::Projection(projection) => Some(projection.input.schema().clone()),
+                LogicalPlan::Filter(_) => None,
                 _ => return Ok(Transformed::no(node)),
             };
-            let outer = node.inputs().first().map(|input| input.schema().clone());
             let names = NamePreserver::new(&node);
             node.map_expressions(|column| {
                 let name = names.save(&column);
-                let rewritten = column.transform_up(|part| match part {
-                    Expr::Exists(exists) if is_column => rows_exist(exists).map(Transformed::yes),
-                    Expr::InSubquery(is_in) if is_column => match &outer {
-                        Some(outer) => rows_have(is_in, outer).map(Transformed::yes),
-                        None => Ok(Transformed::no(Expr::InSubquery(is_in))),
-                    },
-                    Expr::InSubquery(is_in) if has_no_name(&is_in.subquery.subquery) => {
+                let rewritten = column.transform_up(|part| match (part, &columns_of) {
+                    (Expr::Exists(exists), Some(_)) => rows_exist(exists).map(Transformed::yes),
+                    (Expr::InSubquery(is_in), Some(outer)) => rows_have(is_in, outer).map(Transformed::yes),
+                    (Expr::InSubquery(is_in), None) if has_no_name(&is_in.subquery.subquery) => {
                         with_name(is_in).map(|is_in| Transformed::yes(Expr::InSubquery(is_in)))
                     }
-                    other => Ok(Transformed::no(other)),
+                    (other, _) => Ok(Transformed::no(other)),
                 })?;
                 Ok(if rewritten.transformed { rewritten.update_data(|column| name.restore(column)) } else { rewritten })
             })?
@@ -83,14 +80,16 @@ fn rows_exist(exists: Exists) -> Result<Expr> {
         // One is enough; what belongs to a row of the outer query cannot be limited for each.
         rows = rows.limit(0, Some(1))?;
     }
-    let exist = count_of(rows, subquery.outer_ref_columns)?.gt(lit(0_i64));
+    let exist = are_some(rows)?;
     Ok(if negated { not(exist) } else { exist })
 }
 
-/// The number of rows, for each row of the outer query if it has a part in them.
-fn count_of(rows: LogicalPlanBuilder, outer_ref_columns: Vec<Expr>) -> Result<Expr> {
+/// Whether the number of rows is not 0, for each row of the outer query if it has a part in them.
+fn are_some(rows: LogicalPlanBuilder) -> Result<Expr> {
     let count = rows.aggregate(Vec::<Expr>::new(), [count_all()])?.build()?;
-    Ok(Expr::ScalarSubquery(Subquery { subquery: Arc::new(count), outer_ref_columns, spans: Spans::new() }))
+    let outer_ref_columns = count.all_out_ref_exprs();
+    let count = Expr::ScalarSubquery(Subquery { subquery: Arc::new(count), outer_ref_columns, spans: Spans::new() });
+    Ok(count.gt(lit(0_i64)))
 }
 
 /// Whether a value is among the rows: unknown if it is not and a null is, or if it is a null and there are rows.
@@ -102,20 +101,9 @@ fn rows_have(is_in: InSubquery, outer: &DFSchema) -> Result<Expr> {
     let of_outer = outer_references(sought.as_ref().clone(), outer)?;
     let rows = || LogicalPlanBuilder::from(subquery.subquery.as_ref().clone());
     let value = || Expr::Column(Column::from(subquery.subquery.schema().qualified_field(0)));
-    let without = subquery.outer_ref_columns.clone();
-    let mut with_sought = without.clone();
-    of_outer.apply(|part| {
-        if matches!(part, Expr::OuterReferenceColumn(..)) && !with_sought.contains(part) {
-            with_sought.push(part.clone());
-        }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    let are_some = |rows: LogicalPlanBuilder, of_outer: Vec<Expr>| {
-        Ok::<_, DataFusionError>(count_of(rows, of_outer)?.gt(lit(0_i64)))
-    };
-    let is_found = are_some(rows().filter(value().eq(of_outer))?, with_sought)?;
-    let is_null_there = are_some(rows().filter(value().is_null())?, without.clone())?;
-    let is_unknown = or(is_null_there, and(sought.is_null(), are_some(rows(), without)?));
+    let is_found = are_some(rows().filter(value().eq(of_outer))?)?;
+    let is_null_there = are_some(rows().filter(value().is_null())?)?;
+    let is_unknown = or(is_null_there, and(sought.is_null(), are_some(rows())?));
     // What is false stays so, and what is true becomes unknown.
     let found = or(is_found, and(is_unknown, lit(ScalarValue::Boolean(None))));
     Ok(if negated { not(found) } else { found })

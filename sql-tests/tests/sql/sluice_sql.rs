@@ -14,6 +14,9 @@ use crate::access::Encrypted;
 use crate::bed::{Bed, trial};
 use crate::clients::ENDLESS;
 
+/// What the bar's line begins with: it is drawn over the one before.
+const ERASE: &str = "\r\u{1b}[2K";
+
 pub fn trials(bed: &Arc<Bed>) -> Vec<Trial> {
     type Test = fn(&Bed) -> Result<()>;
     let tests: [(&str, Test); 3] = [
@@ -167,7 +170,7 @@ impl Terminal {
 
 /// What is seen of that in the end: lines without what was erased in them.
 fn seen(text: &str) -> String {
-    let lines = text.split("\r\n").map(|line| line.rsplit("\r\u{1b}[2K").next().unwrap_or_default());
+    let lines = text.split("\r\n").map(|line| line.rsplit(ERASE).next().unwrap_or_default());
     lines.collect::<Vec<_>>().join("\n")
 }
 
@@ -195,5 +198,5 @@ fn a_bar_leaves_no_trace(bed: &Bed, layout: Layout) -> Result<()> {
 
 /// The last that was drawn as a whole over the line before.
 fn last_line(text: &str) -> &str {
-    text.rsplit("\r\u{1b}[2K").nth(1).unwrap_or_default()
+    text.rsplit(ERASE).nth(1).unwrap_or_default()
 }

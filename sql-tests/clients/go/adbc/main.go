@@ -49,15 +49,25 @@ func values(reader array.RecordReader) ([][]string, error) {
 	return rows, reader.Err()
 }
 
-func query(ctx context.Context, conn adbc.Connection, sql string) ([][]string, error) {
+// statementOf is a statement with this text.
+func statementOf(conn adbc.Connection, sql string) (adbc.Statement, error) {
 	statement, err := conn.NewStatement()
 	if err != nil {
 		return nil, err
 	}
-	defer statement.Close()
 	if err := statement.SetSqlQuery(sql); err != nil {
+		statement.Close()
 		return nil, err
 	}
+	return statement, nil
+}
+
+func query(ctx context.Context, conn adbc.Connection, sql string) ([][]string, error) {
+	statement, err := statementOf(conn, sql)
+	if err != nil {
+		return nil, err
+	}
+	defer statement.Close()
 	reader, _, err := statement.ExecuteQuery(ctx)
 	if err != nil {
 		return nil, err
@@ -81,15 +91,12 @@ func aQueryGivesAllRows(ctx context.Context, conn adbc.Connection) error {
 }
 
 func typesAreArrows(ctx context.Context, conn adbc.Connection) error {
-	statement, err := conn.NewStatement()
+	sql := "SELECT 1::int AS i, 12.34::numeric(10, 2) AS d, 'x' AS t, date '2024-02-29' AS day, NULL::bigint AS nothing"
+	statement, err := statementOf(conn, sql)
 	if err != nil {
 		return err
 	}
 	defer statement.Close()
-	sql := "SELECT 1::int AS i, 12.34::numeric(10, 2) AS d, 'x' AS t, date '2024-02-29' AS day, NULL::bigint AS nothing"
-	if err := statement.SetSqlQuery(sql); err != nil {
-		return err
-	}
 	reader, _, err := statement.ExecuteQuery(ctx)
 	if err != nil {
 		return err
@@ -109,14 +116,11 @@ func typesAreArrows(ctx context.Context, conn adbc.Connection) error {
 }
 
 func aPreparedStatementTakesParameters(ctx context.Context, conn adbc.Connection) error {
-	statement, err := conn.NewStatement()
+	statement, err := statementOf(conn, "SELECT $1 * 2 AS twice")
 	if err != nil {
 		return err
 	}
 	defer statement.Close()
-	if err := statement.SetSqlQuery("SELECT $1 * 2 AS twice"); err != nil {
-		return err
-	}
 	if err := statement.Prepare(ctx); err != nil {
 		return err
 	}
@@ -143,7 +147,7 @@ func aPreparedStatementTakesParameters(ctx context.Context, conn adbc.Connection
 	return nil
 }
 
-func aWriteIsCounted(ctx context.Context, conn adbc.Connection) error {
+func aStatementWithoutRowsRunsOnce(ctx context.Context, conn adbc.Connection) error {
 	statement, err := conn.NewStatement()
 	if err != nil {
 		return err
@@ -219,14 +223,11 @@ func metadataNamesWhatThereIs(ctx context.Context, conn adbc.Connection) error {
 }
 
 func partitionsAreReadOneByOne(ctx context.Context, conn adbc.Connection) error {
-	statement, err := conn.NewStatement()
+	statement, err := statementOf(conn, "SELECT value FROM generate_series(1, 1000) AS t(value)")
 	if err != nil {
 		return err
 	}
 	defer statement.Close()
-	if err := statement.SetSqlQuery("SELECT value FROM generate_series(1, 1000) AS t(value)"); err != nil {
-		return err
-	}
 	_, partitions, _, err := statement.ExecutePartitions(ctx)
 	if err != nil {
 		return err
@@ -289,7 +290,7 @@ func run(port string) error {
 		{"a query gives all rows", aQueryGivesAllRows},
 		{"types are Arrow's", typesAreArrows},
 		{"a prepared statement takes parameters", aPreparedStatementTakesParameters},
-		{"a statement without rows runs once", aWriteIsCounted},
+		{"a statement without rows runs once", aStatementWithoutRowsRunsOnce},
 		{"an error says what was wrong", anErrorSaysWhatWasWrong},
 		{"metadata names what there is", metadataNamesWhatThereIs},
 		{"partitions are read one by one", partitionsAreReadOneByOne},
